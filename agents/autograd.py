@@ -1,0 +1,81 @@
+"""Any torch policy behind the verbs of `MLPStep`: what the loop uses where a network is too large or too rich for numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import Tensor
+
+from sandbox.training.device import precision
+
+
+class Autograd:
+    """A policy of Stable-Baselines3, differentiated by torch and stepped by its own optimiser.
+
+    Parameters
+    ----------
+    policy : ActorCriticPolicy
+    precision_name : {"fp32", "bf16"}
+    """
+
+    def __init__(self, policy: ActorCriticPolicy, precision_name: str):
+        self.policy, self.precision_name = policy, precision_name
+        self.discrete = isinstance(policy.action_space, spaces.Discrete)
+
+    def begin_rollout(self, shape: tuple[int, int], rng: np.random.Generator) -> None:
+        """Nothing to prepare: the policy draws its actions with torch's generator, as SB3 does."""
+
+    def act(self, obs: Any, n_steps: int) -> tuple[Any, np.ndarray, Tensor, Tensor]:
+        """Observations ``[B, ...]`` -> themselves as tensors, actions, values ``[B, 1]``, log_probs ``[B]``."""
+        obs_tensor = obs_as_tensor(obs, self.policy.device)
+        with torch.no_grad(), precision(self.precision_name, self.policy.device):
+            actions, values, log_probs = self.policy(obs_tensor)
+        return obs_tensor, actions.cpu().numpy(), values.float(), log_probs.float()
+
+    def values(self, obs: Any) -> np.ndarray:
+        """V of observations ``[N, ...]`` -> ``[N]``."""
+        with torch.no_grad(), precision(self.precision_name, self.policy.device):
+            return self.policy.predict_values(obs_as_tensor(obs, self.policy.device)).float().flatten().cpu().numpy()
+
+    def inputs(self, obs: Any) -> Any:
+        """Observations as the network takes them, uploaded once a rollout."""
+        return obs_as_tensor(obs, self.policy.device)
+
+    def array(self, rows: np.ndarray) -> Tensor:
+        """Any other rows, likewise; actions as integers where they are discrete."""
+        tensor = torch.as_tensor(rows, device=self.policy.device)
+        return tensor.float() if tensor.is_floating_point() or not self.discrete else tensor.long()
+
+    def begin_update(self) -> None:
+        """Nothing to prepare: the optimiser works on the policy itself."""
+
+    def end_update(self) -> None:
+        """Nothing to hand back."""
+
+    def forward(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``log_probs [N], values [N], entropy [N]``, their graph kept for `backward`."""
+        with precision(self.precision_name, self.policy.device):
+            values, log_probs, entropy = self.policy.evaluate_actions(obs, actions)
+        entropy = -log_probs if entropy is None else entropy  # squashed actions: no closed form, an estimate by samples
+        self.outputs = [log_probs.float(), values.float().flatten(), entropy.float()]
+        log_probs, values, entropy = (output.detach() for output in self.outputs)
+        return log_probs, values, entropy
+
+    def backward(self, by_log_probs: Tensor, by_values: Tensor, by_entropy: float) -> None:
+        """From the loss's derivative by the outputs of `forward` to each parameter's gradient."""
+        self.policy.optimizer.zero_grad()
+        gradients = [by_log_probs, by_values, torch.full_like(by_values, by_entropy)]
+        wanted = [i for i, output in enumerate(self.outputs) if output.requires_grad and (i < 2 or by_entropy)]
+        torch.autograd.backward([self.outputs[i] for i in wanted], [gradients[i] for i in wanted])
+
+    def step(self, max_grad_norm: float) -> float:
+        """One step of the policy's optimiser on the clipped gradient; returns its norm before clipping."""
+        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm))
+        if np.isfinite(norm):
+            self.policy.optimizer.step()
+        return norm

@@ -1,0 +1,88 @@
+"""An agent in one file of tensors and JSON: what training needs to go on, and nothing that could run.
+
+Beside Stable-Baselines3's own zip (``model.save``), which pickles, this is what run folders keep. The file holds the
+policy's weights, the optimiser's state, the counters, and the random generators; the agent itself is rebuilt from
+the run's configuration before it is filled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
+
+KIND = "sandbox.agent"
+COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
+
+
+def save_agent(model: BaseAlgorithm, path: str | Path) -> None:
+    """Write an agent's state, atomically.
+
+    Parameters
+    ----------
+    model : BaseAlgorithm
+    path : str or Path
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from agents import PPO
+    >>> first, second = (PPO("MlpPolicy", "sandbox/Catch-v0", seed=seed) for seed in (1, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_agent(first, f"{folder}/agent.safetensors")
+    ...     load_agent(second, f"{folder}/agent.safetensors")
+    >>> all(torch.equal(a, b) for a, b in zip(first.policy.parameters(), second.policy.parameters()))
+    True
+    """
+    optimizer = model.policy.optimizer.state_dict()
+    tensors = {f"policy.{name}": tensor for name, tensor in model.policy.state_dict().items()}
+    for index, state in optimizer["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors["random.torch"] = torch.get_rng_state()
+    record = {
+        "algorithm": type(model).__name__,
+        "counters": {name: getattr(model, name) for name in COUNTERS},
+        "episodes": [{key: float(value) for key, value in episode.items()} for episode in model.ep_info_buffer or ()],
+        "random": model._rng.bit_generator.state,
+    }
+    save_tensors(path, KIND, record, tensors)
+
+
+def load_agent(model: BaseAlgorithm, path: str | Path) -> None:
+    """Fill an agent with the state that `save_agent` wrote; nothing in the file is run.
+
+    Parameters
+    ----------
+    model : BaseAlgorithm
+        Of the same algorithm, with a policy of the same shape.
+    path : str or Path
+
+    Raises
+    ------
+    FileError
+        If there is no such file, it is damaged, or it is another agent's. The agent is then as it was.
+    """
+    record, tensors = load_tensors(path, KIND)
+    weights = {name.removeprefix("policy."): tensor for name, tensor in tensors.items() if name.startswith("policy.")}
+    expected = {name: tuple(tensor.shape) for name, tensor in model.policy.state_dict().items()}
+    if record.get("algorithm") != type(model).__name__:
+        raise FileError(f"{path}: holds {record.get('algorithm')}, not {type(model).__name__}")
+    if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
+        raise FileError(f"{path}: holds another policy; its weights do not fit the one that the configuration builds")
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    model.policy.load_state_dict(weights)
+    optimizer = model.policy.optimizer
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for name in COUNTERS:
+        setattr(model, name, record["counters"][name])
+    model._saved_episodes = record["episodes"]
+    model._rng.bit_generator.state = record["random"]
+    torch.set_rng_state(tensors["random.torch"])

@@ -1,0 +1,87 @@
+"""How good an agent is: full episodes in environments of their own, with an interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents import vecenv
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of full episodes.
+
+    Examples
+    --------
+    >>> Evaluation(np.array([1.0, 3.0]), np.array([5, 7])).mean
+    2.0
+    """
+
+    returns: np.ndarray  # [n_episodes]
+    lengths: np.ndarray  # [n_episodes]
+
+    @property
+    def mean(self) -> float:
+        """Mean return of an episode."""
+        return float(self.returns.mean())
+
+    @property
+    def interval(self) -> float:
+        """Half the width of the mean's 95 % interval, by the normal approximation."""
+        return float(1.96 * self.returns.std(ddof=1) / len(self.returns) ** 0.5) if len(self.returns) > 1 else float("nan")
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ± {self.interval:.1f}"
+
+
+def evaluate(model: Any, env: str | VecEnv, n_episodes: int = 100, seed: int = 0, deterministic: bool = True) -> Evaluation:
+    """Play full episodes, as many at a time as there are environments.
+
+    Each environment plays the same number of episodes: taking the first to finish would favour the short ones.
+
+    Parameters
+    ----------
+    model : BaseAlgorithm or BasePolicy
+        Whatever has SB3's `predict`.
+    env : str or VecEnv
+        An id gives `n_episodes` environments (at most 100) that only this evaluation uses.
+    n_episodes : int
+    seed : int
+        Of the environments.
+    deterministic : bool
+        The policy's likeliest actions, or drawn ones.
+
+    Returns
+    -------
+    Evaluation
+
+    Examples
+    --------
+    >>> from agents import PPO
+    >>> model = PPO("MlpPolicy", "sandbox/Catch-v0", seed=0)
+    >>> evaluate(model, "sandbox/Catch-v0", n_episodes=20).lengths.tolist() == [9] * 20
+    True
+    """
+    own = isinstance(env, str)
+    envs = vecenv.make(env, n_envs=min(n_episodes, 100)) if isinstance(env, str) else env
+    try:
+        envs.seed(seed)
+        obs = envs.reset()
+        todo = np.full(envs.num_envs, n_episodes // envs.num_envs)
+        todo[: n_episodes % envs.num_envs] += 1
+        returns, lengths, state, starts = [], [], None, np.ones(envs.num_envs, bool)
+        while todo.any():
+            actions, state = model.predict(obs, state=state, episode_start=starts, deterministic=deterministic)
+            obs, _, starts, infos = envs.step(actions)
+            for i in np.flatnonzero(starts & (todo > 0)):
+                todo[i] -= 1
+                returns.append(infos[i]["episode"]["r"])
+                lengths.append(infos[i]["episode"]["l"])
+    finally:
+        if own:
+            envs.close()
+    return Evaluation(np.array(returns), np.array(lengths))

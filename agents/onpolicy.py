@@ -1,0 +1,277 @@
+"""The loop of the on-policy agents: act, remember, learn, forget.
+
+`OnPolicyLoop` goes in front of a Stable-Baselines3 algorithm and replaces how it collects a rollout and how a minibatch
+reaches the weights; everything else stays SB3's: constructor, ``learn``, callbacks, logger keys, buffers, files. Where a
+user's own policy or buffer overrides what would be bypassed, SB3's code runs unchanged and `fast_path` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import MlpExtractor as SB3MlpExtractor
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.autograd import Autograd
+from agents.mlp_step import MLPStep, refusal
+from agents.policies import MlpExtractor, ZooFeatures
+from agents.returns import gae
+from agents.rollout import Samples
+from agents.vecenv import GymVecEnv, lean_step
+from sandbox.training.device import private_generator, threads
+
+BYPASSED = ("forward", "evaluate_actions", "predict_values", "extract_features", "_get_action_dist_from_latent")
+
+
+class NonFiniteError(FloatingPointError):
+    """An observation, a reward or the loss became NaN or infinite: training stopped before it reached the weights."""
+
+
+class FastPath(NamedTuple):
+    """Which loop trains an agent; true unless it is Stable-Baselines3's own."""
+
+    kind: str  # "by hand", "autograd" or "inherited"
+    reason: str = ""  # why it is not a faster one
+
+    def __bool__(self) -> bool:
+        return self.kind != "inherited"
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.reason})" if self.reason else self.kind
+
+
+class OnPolicyLoop(OnPolicyAlgorithm):
+    """A faster loop for an on-policy algorithm of Stable-Baselines3, mixed in before it."""
+
+    precision = "fp32"
+    _network: MLPStep | Autograd | None = None
+    _valid: np.ndarray | None = None  # [T, B], which steps to learn from, if not from all
+
+    @property
+    def fast_path(self) -> FastPath:
+        """Which loop trains this agent, and why it is not a faster one.
+
+        ``by hand``: a small MLP, its forward and backward pass and Adam in numpy. ``autograd``: any other policy.
+        ``inherited``: Stable-Baselines3's own code, because a user's subclass overrides what the others bypass.
+        """
+        policy, space = self.policy, self.observation_space
+        if not isinstance(policy, ActorCriticPolicy):
+            return FastPath("inherited", f"{type(policy).__name__} is not an actor-critic policy")
+        for name in BYPASSED:
+            if name in vars(policy) or not getattr(type(policy), name).__module__.startswith(("stable_baselines3.", "agents.")):
+                return FastPath("inherited", f"{type(policy).__name__}.{name} is overridden")
+        if type(self.rollout_buffer) not in (RolloutBuffer, DictRolloutBuffer):
+            return FastPath("inherited", f"{type(self.rollout_buffer).__name__} is not one of SB3's rollout buffers")
+        if type(policy.features_extractor) is not FlattenExtractor or type(policy.mlp_extractor) not in (MlpExtractor, SB3MlpExtractor):
+            return FastPath("autograd", "the policy is more than two MLPs")
+        if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
+            return FastPath("autograd", f"the observations are {type(space).__name__} of {space.dtype}, not floats")
+        if not isinstance(self.action_space, (spaces.Discrete, spaces.Box)) or self.use_sde:
+            return FastPath("autograd", f"the actions are {'gSDE' if self.use_sde else type(self.action_space).__name__}")
+        if self.precision != "fp32":
+            return FastPath("autograd", f"precision is {self.precision}")
+        reason = refusal(policy)
+        return FastPath("autograd", reason) if reason else FastPath("by hand")
+
+    # -- around Stable-Baselines3's own steps -------------------------------------------------------------------------
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, VectorEnv):
+            env = GymVecEnv(env)
+        return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._rng = private_generator(self.seed)
+        self._network = None
+        # From here on the weights are the policy's own: a saved agent carries what rebuilds its encoder, not a path.
+        features = self.policy.features_extractor
+        if isinstance(features, ZooFeatures) and hasattr(features.encoder, "spec"):
+            self.policy_kwargs["features_extractor_kwargs"] = {"encoder": features.encoder.spec, "freeze": features.freeze}
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_network", "_valid"]
+
+    def learn(self, *args: Any, **kwargs: Any) -> Any:
+        one_thread = 1 if self.fast_path.kind == "by hand" else None
+        with threads(one_thread), _unchecked_distributions():
+            return super().learn(*args, **kwargs)
+
+    def _choose_network(self) -> MLPStep | Autograd | None:
+        """The policy as this loop drives it; None where SB3's own loop must."""
+        path = self.fast_path
+        if not path:
+            self._network = None
+        elif path.kind == "autograd":
+            self._network = Autograd(self.policy, self.precision)
+        elif not isinstance(self._network, MLPStep) or not self._network.fits(self.policy):
+            self._network = MLPStep(self.policy)
+        return self._network
+
+    # -- act and remember ---------------------------------------------------------------------------------------------
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int) -> bool:
+        """Act for `n_rollout_steps` steps and fill the buffer; False if the callback asked to stop.
+
+        The local names are SB3's, for callbacks read them.
+        """
+        network = self._choose_network()
+        inner = env.unwrapped if hasattr(env, "unwrapped") else env
+        next_step = isinstance(inner, GymVecEnv) and inner.next_step
+        if network is None:
+            if next_step:
+                raise ValueError(
+                    f"{self.fast_path}: this loop can't leave out the steps that only reset; "
+                    "make the vector environment with autoreset_mode=AutoresetMode.SAME_STEP"
+                )
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        assert self._last_obs is not None, "No previous observation was provided"
+        self.policy.set_training_mode(False)
+        n_steps, shape = 0, (n_rollout_steps, env.num_envs)
+        rollout_buffer.reset()
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+
+        network.begin_rollout(shape, self._rng)
+        step = lean_step(env)
+        truncated, self._valid = np.zeros(shape, bool), np.ones(shape, bool) if next_step else None
+        cut_off: list[Any] = []  # the observations in which episodes were truncated, in the order of np.nonzero(truncated)
+        while n_steps < n_rollout_steps:
+            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                self.policy.reset_noise(env.num_envs)
+            obs_tensor, actions, values, log_probs = network.act(self._last_obs, n_steps)
+            clipped_actions = actions
+            if isinstance(self.action_space, spaces.Box):
+                if self.policy.squash_output:
+                    clipped_actions = self.policy.unscale_action(actions)
+                else:
+                    clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+            new_obs, rewards, dones, infos = step(clipped_actions)
+            self._check_observation(new_obs)
+            self.num_timesteps += env.num_envs
+            if self._valid is not None:
+                self._valid[n_steps] = ~inner.phantom
+                self.num_timesteps -= int(inner.phantom.sum())
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+
+            if dones.any():
+                self._update_info_buffer(infos, dones)
+                for i in np.flatnonzero(dones):
+                    if infos[i].get("TimeLimit.truncated") and infos[i].get("terminal_observation") is not None:
+                        truncated[n_steps, i] = True
+                        cut_off.append(infos[i]["terminal_observation"])
+            _remember(rollout_buffer, n_steps, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
+            n_steps += 1
+            self._last_obs = new_obs
+            self._last_episode_starts = dones
+        rollout_buffer.pos, rollout_buffer.full = n_steps, True
+
+        rewards, values = rollout_buffer.rewards, rollout_buffer.values
+        self._check_rewards(rewards)
+        ended = np.concatenate([rollout_buffer.episode_starts[1:], dones[None]])
+        next_values = np.concatenate([values[1:], network.values(new_obs)[None]])
+        if cut_off:
+            next_values[truncated] = network.values(_stack(cut_off))
+        terminated = ended * ~truncated
+        rollout_buffer.advantages, rollout_buffer.returns = gae(
+            rewards, values, next_values, terminated, truncated, self.gamma, self.gae_lambda
+        )
+        rewards += self.gamma * next_values * truncated  # as SB3 leaves the buffer: what a cut-off episode would have brought
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    # -- learn --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _update(self, network: MLPStep | Autograd) -> Iterator[Samples]:
+        """The rollout's samples for `network`, whose new weights reach the policy when the block ends without an error."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        network.begin_update()
+        buffer = self.rollout_buffer
+        keep = slice(None) if self._valid is None else np.flatnonzero(self._valid)
+        flat = {
+            name: _flatten(getattr(buffer, name), keep) for name in ("observations", "actions", "values", "log_probs", "advantages", "returns")
+        }
+        obs, actions = network.inputs(flat["observations"]), flat["actions"]
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions[:, 0]
+        floats = (network.array(flat[name]) for name in ("values", "log_probs", "advantages", "returns"))
+        yield Samples(obs, network.array(actions), *floats)
+        network.end_update()
+
+    def _check_observation(self, obs: Any) -> None:
+        for array in obs.values() if isinstance(obs, dict) else (obs,):
+            # A sum is finite only if every term is; it is the cheap question, asked at each step.
+            if array.dtype.kind == "f" and not np.isfinite(array.sum()) and not np.isfinite(array).all():
+                i = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0]
+                self._stop("the observation", f"of environment {i}", array[i], self.num_timesteps + self.n_envs)
+
+    def _check_rewards(self, rewards: np.ndarray) -> None:
+        if not np.isfinite(rewards).all():
+            t, i = np.argwhere(~np.isfinite(rewards))[0]
+            self._stop("the reward", f"of environment {i}", rewards[t, i], self.num_timesteps - (len(rewards) - 1 - t) * self.n_envs)
+
+    def _check_loss(self, gradient_norm: float) -> None:
+        if not np.isfinite(gradient_norm):
+            self._stop("the gradient of the loss", f"in update {self._n_updates + 1}", gradient_norm, self.num_timesteps)
+
+    @staticmethod
+    def _stop(quantity: str, where: str, value: Any, timestep: int) -> None:
+        raise NonFiniteError(f"{quantity} {where} is {value} at step {timestep}: training stopped, the weights are those before it")
+
+
+def _remember(buffer: RolloutBuffer, t: int, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any) -> None:
+    """What ``RolloutBuffer.add`` does, each array written once."""
+    if isinstance(obs, dict):
+        for key, rows in buffer.observations.items():
+            rows[t] = obs[key].reshape(rows[t].shape)
+    else:
+        buffer.observations[t] = obs.reshape(buffer.observations[t].shape)
+    buffer.actions[t] = actions.reshape(buffer.actions[t].shape)
+    buffer.rewards[t] = rewards
+    buffer.episode_starts[t] = starts
+    buffer.values[t] = values.numpy(force=True).reshape(-1)
+    buffer.log_probs[t] = log_probs.numpy(force=True).reshape(-1)
+
+
+def _flatten(rows: Any, keep: slice | np.ndarray) -> Any:
+    """``[T, B, ...] -> [N, ...]``, the rows to keep."""
+    if isinstance(rows, dict):
+        return {key: _flatten(value, keep) for key, value in rows.items()}
+    return rows.reshape(-1, *rows.shape[2:])[keep]
+
+
+def _stack(observations: list[Any]) -> Any:
+    """Single observations as one batch."""
+    if isinstance(observations[0], dict):
+        return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
+    return np.stack(observations)
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """torch checks the arguments of each distribution it makes; observations and gradients are checked here instead."""
+    distribution = torch.distributions.Distribution
+    before = distribution._validate_args
+    distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        distribution.set_default_validate_args(before)

@@ -1,0 +1,195 @@
+"""Stable-Baselines3's actor-critic policies with their networks from the zoo.
+
+The classes are SB3's, down to the parameters' names and the initial weights that a seed gives; only the modules come
+from `sandbox.zoo`. `ZooFeatures` lets any encoder of the zoo be the eyes of any SB3 policy, ours or stock.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium import spaces
+from stable_baselines3.common import policies as sb3
+from stable_baselines3.common import torch_layers
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from sandbox import zoo
+
+# SB3 names activations by class, the zoo by word. An activation that is not here keeps SB3's own towers.
+ACTIVATIONS = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.LeakyReLU: "leaky_relu", nn.ELU: "elu", nn.GELU: "gelu", nn.SiLU: "silu"}
+
+
+class MlpExtractor(torch_layers.MlpExtractor):
+    """The policy's and the value function's tower, each an MLP of the zoo."""
+
+    def __init__(self, feature_dim: int, net_arch: Any, activation_fn: type[nn.Module], device: torch.device | str = "auto"):
+        nn.Module.__init__(self)  # not SB3's: it would draw the same initial weights once more
+        widths = net_arch if isinstance(net_arch, dict) else {"pi": net_arch, "vf": net_arch}
+        self.policy_net, self.value_net = (
+            zoo.build("mlp", in_shape=(feature_dim,), widths=tuple(widths.get(key, ())), activation=ACTIVATIONS[activation_fn], init=None).to(device)
+            for key in ("pi", "vf")
+        )
+        self.latent_dim_pi, self.latent_dim_vf = self.policy_net.out_features, self.value_net.out_features
+
+
+class NatureCNN(torch_layers.NatureCNN):
+    """SB3's image features, computed by the zoo's ``nature_cnn``."""
+
+    def __init__(self, observation_space: gym.Space, features_dim: int = 512, normalized_image: bool = False):
+        super().__init__(observation_space, features_dim, normalized_image)  # SB3's checks of the space, and its errors
+        encoder = zoo.build("nature_cnn", in_shape=observation_space.shape, out_features=features_dim)
+        self.cnn, self.linear = encoder.cnn, encoder.linear
+
+
+class ZooFeatures(BaseFeaturesExtractor):
+    """Any encoder as the features extractor of any Stable-Baselines3 policy, with its weights kept.
+
+    SB3 overwrites the weights that a features extractor brings (its orthogonal initialisation goes over them) and wakes
+    a frozen batch norm at each update. This one lets neither happen, also in a stock SB3 algorithm:
+
+    ``stable_baselines3.PPO("MlpPolicy", env, policy_kwargs=dict(features_extractor_class=ZooFeatures,
+    features_extractor_kwargs=dict(encoder="eyes.safetensors", freeze=True)))``
+
+    Parameters
+    ----------
+    observation_space : gymnasium.Space
+    encoder : str, Path, dict or nn.Module
+        See `as_encoder`.
+    freeze : bool
+        No gradient, and evaluation mode for ever.
+
+    Raises
+    ------
+    ValueError
+        If the encoder takes inputs of another shape than the observations have.
+
+    Examples
+    --------
+    >>> ZooFeatures(spaces.Box(-1, 1, (3,)), encoder="mlp")(torch.zeros(1, 3)).shape
+    torch.Size([1, 64])
+    """
+
+    def __init__(self, observation_space: gym.Space, encoder: str | Path | dict[str, Any] | nn.Module, freeze: bool = False):
+        module = as_encoder(encoder, observation_space)
+        super().__init__(observation_space, module.out_features)
+        self.encoder = module
+        self.freeze = freeze
+        if freeze:
+            module.requires_grad_(False).eval()
+
+    def forward(self, obs: Tensor) -> Tensor:  # [B, ...] -> [B, features_dim]
+        return self.encoder(obs)
+
+    def train(self, mode: bool = True) -> ZooFeatures:
+        super().train(mode)
+        if self.freeze:
+            self.encoder.eval()
+        return self
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> ZooFeatures:
+        return self  # an initialisation of SB3 that is meant for fresh weights
+
+
+def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Space) -> nn.Module:
+    """The encoder that a name, a file, a specification or a module stands for, checked against the observations.
+
+    Parameters
+    ----------
+    encoder : str, Path, dict or nn.Module
+        A name of the zoo (a new encoder, with the zoo's initial weights), a file made by ``zoo.save``, a specification
+        ``{"name": ..., "kwargs": ...}``, or a module with `out_features` (copied, so that two agents do not share it).
+    space : gymnasium.Space
+        Of the observations as the policy sees them: images channels-first, anything discrete one-hot.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoder, or it takes inputs of another shape.
+    """
+    if isinstance(space, spaces.Dict):
+        raise ValueError("encoder= takes one observation, not a dictionary of them: use features_extractor_class for those")
+    shape = tuple(space.shape) if isinstance(space, spaces.Box) else (get_flattened_obs_dim(space),)
+    if isinstance(encoder, nn.Module):
+        module = copy.deepcopy(encoder)
+        if not isinstance(getattr(module, "out_features", None), int):
+            raise ValueError(f"encoder={type(encoder).__name__} has no integer attribute out_features: say how many features it gives")
+    elif isinstance(encoder, dict):
+        module = zoo.build(encoder["name"], **encoder["kwargs"])
+    elif Path(encoder).suffix or "/" in str(encoder):
+        module = zoo.load(encoder)
+    else:
+        module = zoo.build(str(encoder), in_shape=shape)
+    takes = tuple(getattr(module, "in_shape", shape))
+    if takes != shape:
+        raise ValueError(f"the encoder takes inputs of shape {takes}, but the observations have shape {shape}")
+    return module
+
+
+def with_encoder(policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: bool) -> dict[str, Any] | None:
+    """`policy_kwargs` with an encoder as the policy's features extractor.
+
+    An encoder that is trained is the body shared by two linear heads; over a frozen one policy and value function keep
+    towers of their own, for they alone can learn. ``policy_kwargs["net_arch"]`` decides otherwise.
+    """
+    if encoder is None:
+        if freeze:
+            raise ValueError("freeze_encoder=True needs encoder=: there is nothing to freeze")
+        return policy_kwargs
+    if policy_kwargs and "features_extractor_class" in policy_kwargs:
+        raise ValueError("give encoder= or policy_kwargs['features_extractor_class'], not both")
+    return {
+        **({} if freeze else {"net_arch": []}),
+        **(policy_kwargs or {}),
+        "features_extractor_class": ZooFeatures,
+        "features_extractor_kwargs": {"encoder": encoder, "freeze": freeze},
+    }
+
+
+class ZooNetworks:
+    """Mixed into a policy of SB3, it takes the networks from the zoo and steps Adam in one fused operation."""
+
+    def _build(self, lr_schedule: Callable[[float], float]) -> None:
+        if self.optimizer_class is torch.optim.Adam and not {"fused", "foreach", "differentiable"} & set(self.optimizer_kwargs):
+            self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
+        super()._build(lr_schedule)
+
+    def _build_mlp_extractor(self) -> None:
+        if self.activation_fn in ACTIVATIONS:
+            self.mlp_extractor = MlpExtractor(self.features_dim, self.net_arch, self.activation_fn, self.device)
+        else:
+            super()._build_mlp_extractor()
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        if self.features_extractor_class is torch_layers.NatureCNN:
+            return NatureCNN(self.observation_space, **self.features_extractor_kwargs)
+        return super().make_features_extractor()
+
+
+class ActorCriticPolicy(ZooNetworks, sb3.ActorCriticPolicy):
+    """``"MlpPolicy"``: two MLPs of the zoo over a flat observation."""
+
+
+class ActorCriticCnnPolicy(ZooNetworks, sb3.ActorCriticCnnPolicy):
+    """``"CnnPolicy"``: the zoo's ``nature_cnn`` under policy and value function."""
+
+
+class MultiInputActorCriticPolicy(ZooNetworks, sb3.MultiInputActorCriticPolicy):
+    """``"MultiInputPolicy"``: for dictionaries of observations."""
+
+
+POLICIES: dict[str, type[sb3.BasePolicy]] = {
+    "MlpPolicy": ActorCriticPolicy,
+    "CnnPolicy": ActorCriticCnnPolicy,
+    "MultiInputPolicy": MultiInputActorCriticPolicy,
+}

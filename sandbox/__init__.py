@@ -1,0 +1,1 @@
+"""Reinforcement learning and unsupervised learning on one zoo of networks."""

@@ -1,0 +1,158 @@
+"""Files that a crash cannot lose, and that run no code when they are opened.
+
+A file is written beside its place, flushed to the disk and renamed: whoever looks sees the old file or the new one,
+whole. Tensors and their record, a JSON object, are one safetensors file; its metadata has one entry, named by the kind
+of file, and in it, beside the record, the SHA-256 of everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+FORMAT = 1
+
+
+class FileError(ValueError):
+    """A file that is missing, damaged or not what it should be; one line that names it and says what is wrong."""
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends without an error, rename it over `path`.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the file shall be. Its folder is made if it is missing.
+
+    Yields
+    ------
+    Path
+        Where to write it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic(f"{folder}/note.txt") as draft:
+    ...         _ = draft.write_text("whole or not at all")
+    ...     os.listdir(folder)
+    ['note.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays last, for writers that read the format from it.
+    draft = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield draft
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file atomically."""
+    with atomic(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def save_tensors(path: str | os.PathLike[str], kind: str, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors and their record to one file.
+
+    Parameters
+    ----------
+    path : path-like
+        Usually ``something.safetensors``.
+    kind : str
+        What the file is, such as ``"sandbox.zoo"``: `load_tensors` opens it as nothing else.
+    record : mapping
+        Anything JSON can hold.
+    tensors : mapping of str to Tensor
+        From any device.
+
+    Raises
+    ------
+    TypeError
+        If the record cannot be written as JSON.
+    OSError
+        If the file cannot be written.
+    """
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    record = {"format": FORMAT, **record}
+    record["sha256"] = _sha256(record, whole)
+    text = json.dumps(record)
+    with atomic(path) as draft:
+        save_file(whole, draft, metadata={kind: text})
+
+
+def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read a file that `save_tensors` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : str
+
+    Returns
+    -------
+    record : dict
+    tensors : dict of str to Tensor
+        On the CPU.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or it is damaged, cut off or of another kind. One line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tensors(f"{folder}/w.safetensors", "example", {"step": 7}, {"w": torch.ones(2)})
+    ...     load_tensors(f"{folder}/w.safetensors", "example")
+    ({'step': 7}, {'w': tensor([1., 1.])})
+    """
+    try:
+        return _read(Path(path), kind)
+    except Exception as error:  # a file can be wrong in every way: all of them are one error, the cause chained to it
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FileError(f"{os.fspath(path)}: {reason}") from error
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise ValueError("a folder, not a file" if path.is_dir() else "no such file")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if kind not in metadata:
+            raise ValueError(f"a safetensors file, but not of the kind {kind}")
+        record = json.loads(metadata[kind])
+        # Cloned, for these are views of the file on the disk, which may change under us.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"its record is not of format {FORMAT}, which this version reads")
+    if record.pop("sha256", None) != _sha256(record, tensors):
+        raise ValueError("damaged: its sha256 is not that of its contents")
+    del record["format"]
+    return record, tensors
+
+
+def _sha256(record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""Where and how the arithmetic runs: device, threads, precision and private random generators.
+
+Threads and precision are process-wide settings in torch and BLAS. Here they are contexts that restore what they found,
+so that neither an import nor a ``fit`` or ``learn`` leaves a trace in the caller's program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import torch
+from threadpoolctl import ThreadpoolController
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """The device that a name stands for.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes the GPU if there is one; any other name is taken at its word.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If a GPU is asked for where there is none: never a silent run on the CPU.
+
+    Examples
+    --------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(device)!r} was asked for, but torch sees no GPU here: use device='cpu' or 'auto'")
+    return chosen
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # looks through the loaded libraries: a few milliseconds, once
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Run torch and numpy's BLAS on `n` threads, then restore what was set before.
+
+    A network of a few thousand weights is fastest on one thread: the work of an operation is shorter than waking a
+    second thread for it.
+
+    Parameters
+    ----------
+    n : int or None
+        Number of threads; None leaves everything as it is.
+
+    Examples
+    --------
+    >>> before = torch.get_num_threads()
+    >>> with threads(1):
+    ...     torch.get_num_threads()
+    1
+    >>> torch.get_num_threads() == before
+    True
+    """
+    if n is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        with _blas().limit(limits=n, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def precision(name: str, device: torch.device) -> torch.autocast:
+    """A context in which matrix products and convolutions run in the named precision.
+
+    Parameters
+    ----------
+    name : {"fp32", "bf16"}
+        ``"bf16"`` computes products in bfloat16 (8 bits of mantissa) and keeps weights, sums and losses in float32.
+    device : torch.device
+
+    Returns
+    -------
+    torch.autocast
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or for bf16 on a processor that has no such instructions.
+
+    Examples
+    --------
+    >>> with precision("fp32", torch.device("cpu")):
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    torch.float32
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
+    if name == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise ValueError("precision='bf16' needs a processor with AVX-512; use precision='fp32' here")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16")
+
+
+def private_generator(seed: int | None) -> np.random.Generator:
+    """A generator of one's own: seeded, or drawn from numpy's global state when `seed` is None.
+
+    Drawing from the global state, not from the operating system, keeps an unseeded object reproducible for a caller
+    who seeded numpy before.
+
+    Parameters
+    ----------
+    seed : int or None
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Examples
+    --------
+    >>> private_generator(0).integers(10) == private_generator(0).integers(10)
+    np.True_
+    """
+    if seed is None:
+        seed = int(np.random.randint(0, 2**31 - 1))  # noqa: NPY002 - the caller's own global seeding is honoured
+    return np.random.default_rng(seed)

@@ -4,8 +4,9 @@ Each class is a Stable-Baselines3 algorithm, several times faster. Nothing is im
 listing the presets loads no torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sandbox.lazy import contents
 
 if TYPE_CHECKING:
     from agents.checkpoint import load_agent, save_agent
@@ -17,22 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PPO", "Evaluation", "GymVecEnv", "NonFiniteError", "ZooFeatures", "evaluate", "load_agent", "save_agent"]
 
-_CONTENTS = {
-    "checkpoint": ("load_agent", "save_agent"),
-    "evaluate": ("Evaluation", "evaluate"),
-    "onpolicy": ("NonFiniteError",),
-    "policies": ("ZooFeatures",),
-    "ppo": ("PPO",),
-    "vecenv": ("GymVecEnv",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _CONTENTS.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__ = contents(
+    __name__,
+    {
+        "checkpoint": ("load_agent", "save_agent"),
+        "evaluate": ("Evaluation", "evaluate"),
+        "onpolicy": ("NonFiniteError",),
+        "policies": ("ZooFeatures",),
+        "ppo": ("PPO",),
+        "vecenv": ("GymVecEnv",),
+    },
+)

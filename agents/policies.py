@@ -22,18 +22,18 @@ from torch import Tensor, nn
 
 from sandbox import zoo
 
-# SB3 names activations by class, the zoo by word. An activation that is not here keeps SB3's own towers.
+# SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
 ACTIVATIONS = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.LeakyReLU: "leaky_relu", nn.ELU: "elu", nn.GELU: "gelu", nn.SiLU: "silu"}
 
 
 class MlpExtractor(torch_layers.MlpExtractor):
-    """The policy's and the value function's tower, each an MLP of the zoo."""
+    """The policy's and the value function's tower, each an MLP of the zoo; `activation` is the zoo's name for it."""
 
-    def __init__(self, feature_dim: int, net_arch: Any, activation_fn: type[nn.Module], device: torch.device | str = "auto"):
+    def __init__(self, feature_dim: int, net_arch: Any, activation: str, device: torch.device):
         nn.Module.__init__(self)  # not SB3's: it would draw the same initial weights once more
         widths = net_arch if isinstance(net_arch, dict) else {"pi": net_arch, "vf": net_arch}
         self.policy_net, self.value_net = (
-            zoo.build("mlp", in_shape=(feature_dim,), widths=tuple(widths.get(key, ())), activation=ACTIVATIONS[activation_fn], init=None).to(device)
+            zoo.build("mlp", in_shape=(feature_dim,), widths=tuple(widths.get(key, ())), activation=activation, init=None).to(device)
             for key in ("pi", "vf")
         )
         self.latent_dim_pi, self.latent_dim_vf = self.policy_net.out_features, self.value_net.out_features
@@ -165,10 +165,11 @@ class ZooNetworks:
         super()._build(lr_schedule)
 
     def _build_mlp_extractor(self) -> None:
-        if self.activation_fn in ACTIVATIONS:
-            self.mlp_extractor = MlpExtractor(self.features_dim, self.net_arch, self.activation_fn, self.device)
-        else:
+        name = self.activation_fn if isinstance(self.activation_fn, str) else ACTIVATIONS.get(self.activation_fn)
+        if name is None:
             super()._build_mlp_extractor()
+        else:
+            self.mlp_extractor = MlpExtractor(self.features_dim, self.net_arch, name, self.device)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         if self.features_extractor_class is torch_layers.NatureCNN:

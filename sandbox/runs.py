@@ -1,0 +1,128 @@
+"""A run is a folder: what was asked for, what happened, and the agent, in files that open without running code.
+
+========================  ==========================================================================
+``config.yml``            everything that made the run, resolved: ``train --resume`` needs no more
+``command.txt``           the command line
+``versions.json``         of Python and the libraries, and the machine
+``metrics.csv``           one row for each log entry
+``model/``                the agent as it is now
+``best/``                 the agent at its best evaluation
+``checkpoints/``          the last ones, by step
+``evaluation.json``       the closing evaluation, every return
+``learning_curve.png``    return against steps
+``episode.gif``           one episode of the trained agent
+========================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sandbox.training.checkpoint import FileError, write_text
+
+LIBRARIES = ("rl-unsup-sandbox", "torch", "numpy", "gymnasium", "stable-baselines3", "scikit-learn")
+AGENT = "agent.safetensors"
+
+
+class Run:
+    """The folder of one training run.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        ``algorithm``, ``env``, ``settings`` and what else made the run.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]):
+        self.folder, self.config = folder, config
+
+    @classmethod
+    def create(cls, root: Path, config: dict[str, Any], command: Sequence[str]) -> Run:
+        """Make the next free folder ``root/<algorithm>/<env>_<n>``."""
+        parent = root / config["algorithm"]
+        parent.mkdir(parents=True, exist_ok=True)
+        stem, n = config["env"].replace("/", "-").replace(":", "-"), 1
+        while True:
+            folder = parent / f"{stem}_{n}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:  # an earlier run, or one that another process has just begun
+                n += 1
+        run = cls(folder, config)
+        write_text(folder / "config.yml", yaml.safe_dump(config, sort_keys=False))
+        write_text(folder / "command.txt", " ".join(command) + "\n")
+        write_text(folder / "versions.json", json.dumps(_versions(), indent=2) + "\n")
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Open a run's folder.
+
+        Raises
+        ------
+        FileError
+            If it is no such folder, or its configuration is damaged.
+        """
+        folder = Path(folder)
+        path = folder / "config.yml"
+        if not path.is_file():
+            raise FileError(f"{folder}: not a run: a run is a folder with a config.yml, as `sandbox train` makes it")
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise FileError(f"{path}: damaged: {' '.join(str(error).split())}") from error
+        if not isinstance(config, dict) or not {"algorithm", "env", "env_id", "seed", "n_timesteps", "settings"} <= config.keys():
+            raise FileError(f"{path}: damaged, or not the configuration of a training run")
+        return cls(folder, config)
+
+    @property
+    def model(self) -> Path:
+        """The agent's file."""
+        return self.folder / "model" / AGENT
+
+    @property
+    def best(self) -> Path:
+        """The file of the agent at its best evaluation."""
+        return self.folder / "best" / AGENT
+
+    @property
+    def metrics(self) -> Path:
+        """The table of metrics."""
+        return self.folder / "metrics.csv"
+
+    def checkpoint(self, step: int, keep: int = 2) -> Path:
+        """Where the checkpoint of `step` goes; only the `keep` latest others stay."""
+        for old in self.checkpoints()[keep - 1 :]:
+            old.unlink(missing_ok=True)
+        return self.folder / "checkpoints" / f"step_{step:012d}.safetensors"
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints there are, the latest first."""
+        return sorted((self.folder / "checkpoints").glob("step_*.safetensors"), reverse=True)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "machine": platform.machine(), "cores": str(os.cpu_count())}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            versions[library] = "not installed"
+    return versions
+
+
+def write_evaluation(path: Path, returns: np.ndarray, lengths: np.ndarray) -> None:
+    """Keep every return of the closing evaluation."""
+    record = {"mean_return": float(returns.mean()), "returns": returns.tolist(), "lengths": lengths.tolist()}
+    write_text(path, json.dumps(record) + "\n")

@@ -1,0 +1,113 @@
+"""Pictures of a run: its learning curve, and episodes as a GIF, in a window or in a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sandbox.training.checkpoint import atomic
+from sandbox.training.log import STEP, read_metrics
+
+
+def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> None:
+    """Draw return against steps: the running mean of training, and the evaluations as dots.
+
+    Parameters
+    ----------
+    path : Path
+        Of the PNG.
+    tables : dict of str to Path
+        The metrics of each run, by its label.
+    title : str
+    """
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for colour, (label, table) in enumerate(tables.items()):
+        columns = read_metrics(table)
+        steps = np.array(columns[STEP])
+        for column, style, name in (("rollout/ep_rew_mean", "-", "training, mean of the last episodes"), ("eval/mean_return", "o", "evaluation")):
+            values = np.array(columns.get(column, []))
+            if np.isfinite(values).any():
+                there = np.isfinite(values)
+                axes.plot(steps[there], values[there], style, color=f"C{colour}", markersize=4, label=f"{label} {name}".strip())
+    axes.set(xlabel="steps of the environment", ylabel="return of an episode", title=title)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8)
+    with atomic(path) as draft:
+        figure.savefig(draft)
+
+
+def write_gif(path: Path, frames: Sequence[np.ndarray], fps: float, max_frames: int = 150, max_width: int = 320) -> None:
+    """Write frames ``[H, W, 3]`` uint8 as a GIF: thinned and shrunk to what a page can carry, at the same pace.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame.
+    """
+    from PIL import Image
+
+    if not len(frames):
+        raise ValueError("no frames to write: the environment draws nothing (render_mode='rgb_array')")
+    every = -(-len(frames) // max_frames)
+    images = [Image.fromarray(frame) for frame in frames[::every]]
+    scale = min(1.0, max_width / images[0].width)
+    size = round(images[0].width * scale), round(images[0].height * scale)
+    images = [image.resize(size, Image.Resampling.BILINEAR) for image in images]
+    palette = images[len(images) // 2].quantize(64)  # one for all: a tenth of the time, and no flicker
+    first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    with atomic(path) as draft:
+        # GIF counts in hundredths of a second, and viewers slow down what is shorter than two of them.
+        first.save(draft, save_all=True, append_images=rest, duration=max(20, round(1000 * every / fps)), loop=0)
+
+
+def show_in_terminal(frames: Sequence[np.ndarray], fps: float, width: int = 80) -> None:
+    """Play frames in a terminal of 24-bit colour: each character is two pixels, one above the other."""
+    from PIL import Image
+
+    height = 0
+    for frame in frames:
+        image = Image.fromarray(frame)
+        height = round(width * image.height / image.width) // 2 * 2
+        top_bottom = np.asarray(image.resize((width, height))).reshape(height // 2, 2, width, 3)
+        lines = []
+        for top, bottom in top_bottom.transpose(0, 2, 1, 3).swapaxes(1, 2):
+            cells = (f"\x1b[38;2;{a[0]};{a[1]};{a[2]}m\x1b[48;2;{b[0]};{b[1]};{b[2]}m▀" for a, b in zip(top, bottom, strict=True))
+            lines.append("".join(cells) + "\x1b[0m")
+        sys.stdout.write("\n".join(lines) + f"\x1b[{height // 2 - 1}A\r")
+        sys.stdout.flush()
+        time.sleep(1.0 / fps)
+    sys.stdout.write("\n" * (height // 2))
+
+
+def show_in_window(frames: Sequence[np.ndarray], fps: float, title: str) -> None:
+    """Play frames in a window, until they end or it is closed.
+
+    Raises
+    ------
+    ImportError
+        If pygame is not installed.
+    """
+    import pygame
+
+    pygame.display.init()
+    try:
+        screen = pygame.display.set_mode((frames[0].shape[1], frames[0].shape[0]))
+        pygame.display.set_caption(title)
+        clock = pygame.time.Clock()
+        for frame in frames:
+            if any(event.type == pygame.QUIT for event in pygame.event.get()):
+                break
+            screen.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
+            pygame.display.flip()
+            clock.tick(fps)
+    finally:
+        pygame.display.quit()

@@ -1,0 +1,232 @@
+"""Training runs of agents: from a configuration to a folder with a trained agent, its curve and its episode.
+
+The command line is one caller; a configuration is a plain dictionary, and so are the presets it is made from.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents import vecenv
+from agents.checkpoint import load_agent, save_agent
+from agents.evaluate import Evaluation, evaluate
+from sandbox import show
+from sandbox.runs import Run, write_evaluation
+from sandbox.training import schedules
+from sandbox.training.checkpoint import FileError
+from sandbox.training.log import MetricsCSV, ProgressLine
+
+EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
+N_EVALUATIONS = 10  # beside training
+
+
+def build(algorithm: type, config: dict[str, Any], envs: VecEnv | None = None) -> Any:
+    """The agent that a configuration describes, untrained.
+
+    Parameters
+    ----------
+    algorithm : type
+        The class that ``config["algorithm"]`` names.
+    config : dict
+        ``env_id``, ``n_envs``, ``seed`` and ``settings``: constructor arguments, schedules in their short text form.
+    envs : VecEnv, optional
+        To train in; made from ``env_id`` if not given.
+    """
+    envs = vecenv.make(config["env_id"], config["n_envs"]) if envs is None else envs
+    settings = {"policy": policy_for(envs.observation_space), **config["settings"]}
+    for name, value in settings.items():
+        if name in ("learning_rate", "clip_range", "clip_range_vf") and isinstance(value, str):
+            settings[name] = schedules.parse(value)
+    return algorithm(env=envs, seed=config["seed"], **settings)
+
+
+def policy_for(space: gym.Space) -> str:
+    """The name of the policy that suits the observations."""
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(space) and min(space.shape[-2:]) >= 36 else "MlpPolicy"
+
+
+class RunCallback(BaseCallback):
+    """Beside training: the progress line, evaluations, the best agent so far, and checkpoints.
+
+    Parameters
+    ----------
+    run : Run
+    progress : ProgressLine
+    eval_every, eval_episodes : int
+        Steps between two evaluations (0 for none), and how many episodes each.
+    checkpoint_seconds : float
+        Time between two checkpoints: what a crash can lose.
+    """
+
+    def __init__(self, run: Run, progress: ProgressLine, eval_every: int, eval_episodes: int = 20, checkpoint_seconds: float = 60.0):
+        super().__init__()
+        self.run, self.progress = run, progress
+        self.eval_every, self.eval_episodes, self.checkpoint_seconds = eval_every, eval_episodes, checkpoint_seconds
+        self.best_return = -np.inf
+        self.interrupted = False
+
+    def _on_training_start(self) -> None:
+        self.next_eval = self.num_timesteps + self.eval_every if self.eval_every else np.inf
+        self.last_checkpoint = time.monotonic()
+        self.eval_envs = vecenv.make(self.run.config["env_id"], self.eval_episodes) if self.eval_every else None
+
+    def _on_step(self) -> bool:
+        return not self.interrupted
+
+    def _on_rollout_end(self) -> None:
+        step = self.num_timesteps
+        if step >= self.next_eval:
+            self.next_eval += self.eval_every
+            result = evaluate(self.model, self.eval_envs, self.eval_episodes, seed=EVAL_SEED)
+            self.logger.record("eval/mean_return", result.mean)
+            if result.mean >= self.best_return:
+                self.best_return = result.mean
+                save_agent(self.model, self.run.best)
+        if time.monotonic() - self.last_checkpoint > self.checkpoint_seconds:
+            save_agent(self.model, self.run.checkpoint(step))
+            self.last_checkpoint = time.monotonic()
+        episodes = self.model.ep_info_buffer
+        self.progress.update(step, f"return {np.mean([e['r'] for e in episodes]):.1f}" if episodes else "")
+
+    def _on_training_end(self) -> None:
+        if self.eval_envs is not None:
+            self.eval_envs.close()
+
+
+@contextmanager
+def _ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C calls `stop`; a second one interrupts as usual."""
+
+    def handler(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train(algorithm: type, run: Run, resume: bool = False, tensorboard: bool = False) -> Evaluation | None:
+    """Train the agent of a run, evaluate it, and leave everything in its folder.
+
+    Parameters
+    ----------
+    algorithm : type
+        The class that the run's configuration names.
+    run : Run
+    resume : bool
+        Go on from the latest agent in the folder instead of a new one.
+    tensorboard : bool
+        Write TensorBoard's events as well.
+
+    Returns
+    -------
+    Evaluation or None
+        100 full episodes of the trained agent; None if Ctrl-C ended the training.
+    """
+    config = run.config
+    model = build(algorithm, config)
+    if resume:
+        print(f"going on from {load_latest(model, run)}, step {model.num_timesteps:,}")
+    done, total = model.num_timesteps, config["n_timesteps"]
+    table = MetricsCSV(run.metrics, from_step=done)
+    model.set_logger(Logger(str(run.folder), [table, *_tensorboard(run, tensorboard)]))  # type: ignore[list-item]
+    began = time.monotonic()
+    with ProgressLine("training", total, "steps", done) as progress:
+        callback = RunCallback(run, progress, eval_every=config["eval_every"], eval_episodes=config["eval_episodes"])
+        with _ctrl_c(lambda: setattr(callback, "interrupted", True)):
+            per_rollout = getattr(model, "n_steps", 1) * model.n_envs
+            log_interval = max(1, (total - done) // per_rollout // 200)  # some 200 rows tell a curve
+            try:
+                model.learn(max(total - done, 0), callback, log_interval=log_interval, reset_num_timesteps=not resume)
+            finally:
+                model.logger.close()
+                callback._on_training_end() if callback.model else None
+        progress.update(model.num_timesteps, "")
+    save_agent(model, run.model)
+    if callback.interrupted:
+        print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")
+        return None
+    print(f"{model.num_timesteps - done:,} steps in {time.monotonic() - began:.1f} s")
+    result = evaluate(model, config["env_id"], 100, seed=EVAL_SEED)
+    print(f"100 episodes: return {result} (mean and 95 % interval; greedy actions, full episodes)", flush=True)
+    write_evaluation(run.folder / "evaluation.json", result.returns, result.lengths)
+    show.plot_learning_curves(run.folder / "learning_curve.png", {"": run.metrics}, f"{config['algorithm'].upper()} on {config['env']}")
+    made = ["learning_curve.png"]
+    frames, fps = record(model, config["env_id"])
+    if frames:
+        show.write_gif(run.folder / "episode.gif", frames, fps)
+        made.append("episode.gif")
+    print(f"{run.folder}: {', '.join(made)}, metrics.csv, model/\n  sandbox watch {run.folder}")
+    return result
+
+
+def load_latest(model: Any, run: Run) -> Path:
+    """Fill `model` with the latest agent in the run's folder; a damaged file is passed over for the one before it.
+
+    Raises
+    ------
+    FileError
+        If there is none that can be read.
+    """
+    candidates = sorted([path for path in (run.model, *run.checkpoints()) if path.is_file()], key=lambda path: -path.stat().st_mtime)
+    for path in candidates:
+        try:
+            load_agent(model, path)
+            return path
+        except FileError as error:
+            print(f"passed over {error}", file=sys.stderr)
+    raise FileError(f"{run.folder}: no agent to go on from: neither model/ nor checkpoints/ holds one that can be read")
+
+
+def trained(algorithm: type, run: Run, best: bool = False) -> Any:
+    """The agent of a run, with one environment; the best one by its evaluations beside training, or the last one."""
+    model = build(algorithm, {**run.config, "n_envs": 1})
+    load_agent(model, run.best if best else run.model)
+    return model
+
+
+def record(model: Any, env_id: str, seed: int = EVAL_SEED) -> tuple[list[np.ndarray], float]:
+    """One episode's frames ``[H, W, 3]``, and how many of them a second has; none if the environment draws nothing."""
+    env_id = vecenv.qualified(env_id)
+    modes = gym.spec(env_id).make().metadata.get("render_modes", []) if gym.spec(env_id).entry_point else []
+    if "rgb_array" not in modes:
+        return [], 1.0
+    env = gym.make(env_id, render_mode="rgb_array")
+    frames, state, start, ended = [], None, np.ones(1, bool), False
+    obs, _ = env.reset(seed=seed)
+    while not ended:
+        frames.append(np.asarray(env.render()))
+        action, state = model.predict(obs, state=state, episode_start=start, deterministic=True)
+        obs, _, terminated, truncated, _ = env.step(action)
+        start, ended = np.zeros(1, bool), terminated or truncated
+    frames.append(np.asarray(env.render()))
+    fps = float(env.metadata.get("render_fps", 30))
+    env.close()
+    return frames, fps
+
+
+def _tensorboard(run: Run, wanted: bool) -> list[KVWriter]:
+    if not wanted:
+        return []
+    from stable_baselines3.common.logger import TensorBoardOutputFormat
+
+    return [TensorBoardOutputFormat(str(run.folder / "tensorboard"))]

@@ -1,0 +1,155 @@
+"""What training tells: a table on the disk and a line on the screen."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from sandbox.training.checkpoint import FileError, atomic
+
+STEP = "time/total_timesteps"
+
+
+class MetricsCSV:
+    """Metrics as a CSV file, one row each time; a new metric adds a column.
+
+    It has the two methods of an output format of Stable-Baselines3's logger, and can be given to one. Rows already in
+    the file are kept, up to `from_step`: a resumed run goes on in the same table.
+
+    Parameters
+    ----------
+    path : Path
+    from_step : int
+        Rows after this step are dropped: they tell of what a crash has undone.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = MetricsCSV(Path(folder) / "metrics.csv")
+    ...     table.write({"loss": 0.5}, step=10)
+    ...     table.write({"loss": 0.25, "return": 3.0}, step=20)
+    ...     read_metrics(Path(folder) / "metrics.csv")["loss"]
+    [0.5, 0.25]
+    """
+
+    def __init__(self, path: Path, from_step: int = 0):
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            columns = read_metrics(path)
+            self.rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            self.rows = [row for row in self.rows if row[STEP] <= from_step]
+        self.columns = list(dict.fromkeys([STEP, *(key for row in self.rows for key in row)]))
+        self._rewrite()
+
+    def write(self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any] | None = None, step: int = 0) -> None:
+        """Add a row; values that are not numbers are left out."""
+        row = {STEP: step, **{key: float(value) for key, value in key_values.items() if isinstance(value, int | float) or hasattr(value, "item")}}
+        self.rows.append(row)
+        new = [key for key in row if key not in self.columns]
+        if new:
+            self.columns += new
+            self._rewrite()
+        else:
+            csv.DictWriter(self.file, self.columns).writerow(row)
+            self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _rewrite(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
+        with atomic(self.path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        self.file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115 - open as long as training runs
+
+
+def read_metrics(path: Path) -> dict[str, list[float]]:
+    """Read a table of `MetricsCSV`: each column's name and its numbers, NaN where a row has none.
+
+    A last row that a crash cut off is left out.
+
+    Raises
+    ------
+    FileError
+        If the file is missing or not such a table.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+        if STEP not in header:
+            raise ValueError
+        whole = [row for row in rows if len(row) == len(header)]
+        return {name: [float(row[i]) if row[i] else math.nan for row in whole] for i, name in enumerate(header)}
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FileError(f"{path}: not a table of metrics") from error
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Any) -> str:
+        return f"{task.speed or task.finished_speed or 0.0:,.0f} {task.fields['unit']}/s"
+
+
+class ProgressLine:
+    """A progress bar with rate, time left and whatever is worth a look; plain lines where the output is no terminal.
+
+    Parameters
+    ----------
+    label : str
+    total : int
+        Of `unit`.
+    unit : str
+    done : int
+        Where it starts.
+
+    Examples
+    --------
+    >>> with ProgressLine("training", total=10, unit="steps") as progress:
+    ...     progress.update(10, "return 3.0")
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0):
+        self.label, self.total, self.unit, self.start = label, total, unit, done
+        self.console = Console()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> ProgressLine:
+        self.began = self.last = time.monotonic()
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+            self.bar = Progress(*columns, console=self.console, refresh_per_second=5)
+            self.task = self.bar.add_task(self.label, total=self.total, completed=self.start, unit=self.unit, note="")
+            self.bar.start()
+        return self
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say how much is done; without a terminal, a line every five seconds."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if now - self.last >= 5.0:
+            self.last = now
+            rate = (done - self.start) / (now - self.began)
+            left = (self.total - done) / rate if rate else math.inf
+            print(f"{self.label}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left, {note}", file=sys.stdout, flush=True)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()

@@ -10,19 +10,29 @@ from sandbox.lazy import contents
 
 if TYPE_CHECKING:
     from agents.checkpoint import load_agent, save_agent
-    from agents.evaluate import Evaluation, evaluate
+    from agents.evaluation import Evaluation, evaluate, interquartile_mean
     from agents.onpolicy import NonFiniteError
     from agents.policies import ZooFeatures
     from agents.ppo import PPO
     from agents.vecenv import GymVecEnv
 
-__all__ = ["PPO", "Evaluation", "GymVecEnv", "NonFiniteError", "ZooFeatures", "evaluate", "load_agent", "save_agent"]
+__all__ = [
+    "PPO",
+    "Evaluation",
+    "GymVecEnv",
+    "NonFiniteError",
+    "ZooFeatures",
+    "evaluate",
+    "interquartile_mean",
+    "load_agent",
+    "save_agent",
+]
 
 __getattr__ = contents(
     __name__,
     {
         "checkpoint": ("load_agent", "save_agent"),
-        "evaluate": ("Evaluation", "evaluate"),
+        "evaluation": ("Evaluation", "evaluate", "interquartile_mean"),
         "onpolicy": ("NonFiniteError",),
         "policies": ("ZooFeatures",),
         "ppo": ("PPO",),

@@ -6,6 +6,7 @@ it one, at the price of a list of small dicts. This is the one place where ``ter
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -177,7 +178,7 @@ def make(env_id: str, n_envs: int = 1, **kwargs: Any) -> VecEnv:
     4
     """
     env_id = qualified(env_id)
-    if gym.spec(env_id).vector_entry_point is not None and env_id.startswith("envs:"):
+    if spec(env_id).vector_entry_point is not None and env_id.startswith("envs:"):
         return GymVecEnv(gym.make_vec(env_id, num_envs=n_envs, **kwargs))
     return make_vec_env(env_id, n_envs, env_kwargs=kwargs)
 
@@ -189,6 +190,20 @@ def by_id(env: Any, n_envs: int | None) -> Any:
     if not isinstance(env, str):
         return env
     return qualified(env) if n_envs is None else make(env, n_envs)
+
+
+def spec(env_id: str) -> gym.envs.registration.EnvSpec:
+    """What Gymnasium has registered under an id, the module of ``module:id`` imported first.
+
+    Raises
+    ------
+    gymnasium.error.Error or ImportError
+        If there is no such environment or module.
+    """
+    module, _, name = qualified(env_id).rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gym.spec(name)
 
 
 def qualified(env_id: str) -> str:

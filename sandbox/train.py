@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents import vecenv
 from agents.checkpoint import load_agent, save_agent
-from agents.evaluate import Evaluation, evaluate
+from agents.evaluation import Evaluation, evaluate
 from sandbox import show
 from sandbox.runs import Run, write_evaluation
 from sandbox.training import schedules
@@ -124,13 +124,13 @@ def _ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def train(algorithm: type, run: Run, resume: bool = False, tensorboard: bool = False) -> Evaluation | None:
+def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False) -> Evaluation | None:
     """Train the agent of a run, evaluate it, and leave everything in its folder.
 
     Parameters
     ----------
-    algorithm : type
-        The class that the run's configuration names.
+    model : BaseAlgorithm
+        As `build` makes it from the run's configuration.
     run : Run
     resume : bool
         Go on from the latest agent in the folder instead of a new one.
@@ -143,7 +143,6 @@ def train(algorithm: type, run: Run, resume: bool = False, tensorboard: bool = F
         100 full episodes of the trained agent; None if Ctrl-C ended the training.
     """
     config = run.config
-    model = build(algorithm, config)
     if resume:
         print(f"going on from {load_latest(model, run)}, step {model.num_timesteps:,}")
     done, total = model.num_timesteps, config["n_timesteps"]
@@ -207,9 +206,9 @@ def trained(algorithm: type, run: Run, best: bool = False) -> Any:
 def record(model: Any, env_id: str, seed: int = EVAL_SEED) -> tuple[list[np.ndarray], float]:
     """One episode's frames ``[H, W, 3]``, and how many of them a second has; none if the environment draws nothing."""
     env_id = vecenv.qualified(env_id)
-    modes = gym.spec(env_id).make().metadata.get("render_modes", []) if gym.spec(env_id).entry_point else []
-    if "rgb_array" not in modes:
-        return [], 1.0
+    with gym.make(env_id) as probe:
+        if "rgb_array" not in probe.metadata.get("render_modes", []):
+            return [], 1.0
     env = gym.make(env_id, render_mode="rgb_array")
     frames, state, start, ended = [], None, np.ones(1, bool), False
     obs, _ = env.reset(seed=seed)

@@ -92,7 +92,8 @@ class Transformer(Sequence):
         looks = mask[:, None, None, :].expand(-1, 1, T, T)
         if self.causal:
             looks = looks.tril()
-        return looks | torch.eye(T, dtype=torch.bool, device=mask.device)  # itself always: softmax over nothing is NaN
+        itself = torch.eye(T, dtype=torch.bool, device=mask.device)
+        return looks | itself  # not every kernel survives a step that looks at nothing
 
 
 class Block(nn.Module):

@@ -128,6 +128,12 @@ def test_no_global_state():
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
+def test_numpy_seeds():
+    vec = gymnasium.make_vec("sandbox/CartPole-v1", num_envs=2)
+    np.testing.assert_array_equal(vec.reset(seed=np.int64(3))[0], vec.reset(seed=3)[0])
+    np.testing.assert_array_equal(vec.reset(seed=np.arange(2))[0], vec.reset(seed=[0, 1])[0])
+
+
 def test_reset_without_a_seed_goes_on_with_the_generators():
     vec = gymnasium.make_vec("sandbox/CartPole-v1", num_envs=2)
     first, _ = vec.reset(seed=0)
@@ -138,6 +144,7 @@ def test_reset_without_a_seed_goes_on_with_the_generators():
     scalar = gymnasium.make("sandbox/CartPole-v1")
     scalar.reset(seed=1)
     np.testing.assert_array_equal(third[1], scalar.reset()[0])
+    np.testing.assert_array_equal(vec.reset(seed=0)[0], first)  # an int after a list: one generator again
 
 
 @pytest.mark.parametrize("env_id", envs.IDS)
@@ -161,15 +168,24 @@ def test_returned_arrays_are_never_touched_again(env_id):
 
 
 @pytest.mark.parametrize("env_id", envs.IDS)
-def test_what_the_user_does_to_an_observation_does_not_come_back(env_id):
+def test_what_the_user_does_to_an_array_does_not_come_back(env_id):
     vecs = [gymnasium.make_vec(env_id, num_envs=2) for _ in range(2)]
     vecs[0].action_space.seed(0)
-    spoilt, clean = (vec.reset(seed=0)[0] for vec in vecs)
-    for _ in range(5):
-        spoilt[:] = 1
+    spoilt, clean = ([vec.reset(seed=0)[0]] for vec in vecs)
+    for _ in range(12):
+        for array in spoilt:
+            array[:] = 1 - array
         actions = vecs[0].action_space.sample()
-        spoilt, clean = (vec.step(actions)[0] for vec in vecs)
-        np.testing.assert_array_equal(spoilt, clean)
+        spoilt, clean = (vec.step(actions)[:4] for vec in vecs)
+        for mine, other in zip(spoilt, clean, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_reset_starts_the_clock_again():
+    vec = gymnasium.make_vec("sandbox/Pendulum-v1", num_envs=2, max_episode_steps=3)
+    for _ in range(2):
+        vec.reset(seed=0)
+        assert [vec.step(vec.action_space.sample())[3].any() for _ in range(2)] == [False, False]
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64])

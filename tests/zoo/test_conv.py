@@ -96,5 +96,5 @@ def test_resnet18_block_adds_its_shortcut_and_starts_as_he():
     x = torch.randn(2, 64, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(block(x), (x + block.layers(x)).clamp(min=0))
-    weight = net.stages[7].layers[0].weight
+    weight = net.stages[6].layers[0].weight  # 256 to 512 channels
     assert weight.var().item() == pytest.approx(2 / (512 * 9), rel=0.02)

@@ -63,7 +63,7 @@ def test_wrong_keywords_give_the_accepted_ones():
         zoo.build("mlp", in_shape=(4,), width=3)
     with pytest.raises(TypeError, match=f"mlp: missing a required argument: 'in_shape'; {accepted}"):
         zoo.build("mlp")
-    with pytest.raises(TypeError, match="mlp: .* cannot be written as JSON"):
+    with pytest.raises(TypeError, match=r"mlp: .* cannot be written as JSON"):
         zoo.build("mlp", in_shape=(4,), activation=nn.ReLU)
 
 

@@ -60,6 +60,7 @@ def test_padding_in_front_and_everywhere_is_finite(causal):
     mask = torch.ones(B, T, dtype=torch.bool)
     mask[0, :3] = False
     mask[1] = False
+    assert model._looks(mask).any(-1).all()
     y = model(x, mask)
     y.square().sum().backward()
     assert y.isfinite().all()

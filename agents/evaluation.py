@@ -85,3 +85,31 @@ def evaluate(model: Any, env: str | VecEnv, n_episodes: int = 100, seed: int = 0
         if own:
             envs.close()
     return Evaluation(np.array(returns), np.array(lengths))
+
+
+def interquartile_mean(scores: np.ndarray, n_resamples: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
+    """The mean of the middle half of the scores, with a 95 % interval by the bootstrap (Agarwal et al., 2108.13264).
+
+    A quarter of the scores is cut off at each end; where a quarter is no whole number, the outermost that stay count in part.
+
+    Parameters
+    ----------
+    scores : [n] floats
+        One for each seed.
+    n_resamples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    mean, low, high : float
+
+    Examples
+    --------
+    >>> interquartile_mean(np.array([0.0, 10.0, 20.0, 1000.0]))[0]
+    15.0
+    """
+    n = len(scores)
+    weights = np.clip(np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) - n / 4, 0.0, 1.0)  # of the sorted scores
+    draws = np.random.default_rng(seed).choice(scores, (n_resamples, n))
+    means = np.sort(np.concatenate([scores[None], draws]), axis=1) @ weights / weights.sum()
+    return float(means[0]), *(float(q) for q in np.quantile(means[1:], [0.025, 0.975]))

@@ -1,0 +1,93 @@
+"""Environments, registered with Gymnasium on import: ``make`` and ``make_vec`` take every id in ``IDS``.
+
+>>> import gymnasium
+>>> gymnasium.make_vec("envs:sandbox/CartPole-v1", num_envs=8)  # "envs:" imports this package where nobody did
+CartPoleVectorEnv(sandbox/CartPole-v1, num_envs=8)
+"""
+
+from gymnasium.envs.registration import register, registry
+
+from envs.acrobot import Acrobot, AcrobotEnv, AcrobotVectorEnv
+from envs.cartpole import CartPole, CartPoleEnv, CartPoleVectorEnv
+from envs.dynamics import Dynamics
+from envs.mountain_car import MountainCar, MountainCarEnv, MountainCarVectorEnv
+from envs.names import ENTRY_POINTS, IDS
+from envs.pendulum import Pendulum, PendulumEnv, PendulumVectorEnv
+from envs.pixel import Catch, CatchEnv, CatchVectorEnv, PixelCartPole, PixelCartPoleEnv, PixelCartPoleVectorEnv
+from envs.probe import (
+    Probe,
+    ProbeAction,
+    ProbeActionEnv,
+    ProbeActionVectorEnv,
+    ProbeConstant,
+    ProbeConstantEnv,
+    ProbeConstantVectorEnv,
+    ProbeDiscount,
+    ProbeDiscountEnv,
+    ProbeDiscountVectorEnv,
+    ProbeObservation,
+    ProbeObservationEnv,
+    ProbeObservationVectorEnv,
+    ProbePolicy,
+    ProbePolicyEnv,
+    ProbePolicyVectorEnv,
+    ProbeTruncation,
+    ProbeTruncationEnv,
+    ProbeTruncationVectorEnv,
+)
+from envs.vector import DynamicsEnv, DynamicsVectorEnv
+
+__all__ = [
+    "IDS",
+    "Acrobot",
+    "AcrobotEnv",
+    "AcrobotVectorEnv",
+    "CartPole",
+    "CartPoleEnv",
+    "CartPoleVectorEnv",
+    "Catch",
+    "CatchEnv",
+    "CatchVectorEnv",
+    "Dynamics",
+    "DynamicsEnv",
+    "DynamicsVectorEnv",
+    "MountainCar",
+    "MountainCarEnv",
+    "MountainCarVectorEnv",
+    "Pendulum",
+    "PendulumEnv",
+    "PendulumVectorEnv",
+    "PixelCartPole",
+    "PixelCartPoleEnv",
+    "PixelCartPoleVectorEnv",
+    "Probe",
+    "ProbeAction",
+    "ProbeActionEnv",
+    "ProbeActionVectorEnv",
+    "ProbeConstant",
+    "ProbeConstantEnv",
+    "ProbeConstantVectorEnv",
+    "ProbeDiscount",
+    "ProbeDiscountEnv",
+    "ProbeDiscountVectorEnv",
+    "ProbeObservation",
+    "ProbeObservationEnv",
+    "ProbeObservationVectorEnv",
+    "ProbePolicy",
+    "ProbePolicyEnv",
+    "ProbePolicyVectorEnv",
+    "ProbeTruncation",
+    "ProbeTruncationEnv",
+    "ProbeTruncationVectorEnv",
+]
+
+for _id, _path in ENTRY_POINTS.items():
+    if _id not in registry:  # a second import must not warn
+        _dynamics: type[Dynamics] = globals()[_path.split(":")[1]]
+        register(
+            _id,
+            entry_point=f"{_path}Env",
+            vector_entry_point=f"{_path}VectorEnv",
+            max_episode_steps=_dynamics.max_episode_steps,
+            reward_threshold=_dynamics.reward_threshold,
+        )

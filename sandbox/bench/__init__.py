@@ -1,0 +1,81 @@
+"""Benchmarks: ours and the peer on the same work, in turn, each in a process of its own, with quality beside speed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sandbox.training.checkpoint import write_text
+
+
+def measure(module: str, **job: Any) -> dict[str, Any]:
+    """Run one measurement in a fresh process, so that no setting, cache or heap of another one is in it.
+
+    Parameters
+    ----------
+    module : str
+        Whose ``main`` answers ``--job JSON`` with one line of JSON.
+    **job
+        What to measure.
+
+    Returns
+    -------
+    dict
+        The job and its measurements.
+
+    Raises
+    ------
+    RuntimeError
+        If the process fails; its own error has been printed.
+    """
+    command = [sys.executable, "-m", module, "--job", json.dumps(job)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the measurement {job} failed")
+    return {**job, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """The median, and the smallest and largest in brackets.
+
+    Examples
+    --------
+    >>> spread([1.0, 3.0, 2.0])
+    '2.00 [1.00, 3.00]'
+    """
+    return f"{statistics.median(values):,.{digits}f} [{min(values):,.{digits}f}, {max(values):,.{digits}f}]"
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def keep(path: Path | None, name: str, measurements: Sequence[dict[str, Any]]) -> None:
+    """Write the raw measurements, and the machine that made them, as JSON."""
+    if path is None:
+        return
+    machine = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version(), "platform": platform.platform()}
+    write_text(path, json.dumps({"bench": name, "machine": machine, "measurements": list(measurements)}, indent=1) + "\n")
+    print(f"raw measurements: {path}")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0] if names else platform.processor()

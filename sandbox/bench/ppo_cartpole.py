@@ -1,0 +1,139 @@
+"""PPO on CartPole against Stable-Baselines3: steps per second at equal settings, and seconds until it is solved."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sandbox.bench import keep, measure, show, spread
+from sandbox.flags import Parser, count
+
+MODULE = "sandbox.bench.ppo_cartpole"
+SOLVED = 475.0
+ARMS = {  # whose PPO, and on which environments
+    "SB3": ("stable_baselines3", "SB3's make_vec_env"),
+    "ours": ("agents", "sandbox/CartPole-v1"),
+    "ours, drop-in": ("agents", "SB3's make_vec_env"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="sandbox bench ppo-cartpole", description=__doc__)
+    parser.add_argument("--repeats", type=count, default=5, metavar="N", help="of the speed part, and seeds of the other; default 5")
+    parser.add_argument("--n-timesteps", type=count, default=100_000, metavar="N", help="of each training; default 100000")
+    parser.add_argument("--part", choices=["speed", "solve"], help="only one of the two parts")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
+    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
+    args = parser.parse(argv)
+    if args.job:
+        print(json.dumps({"speed": train_at_full_speed, "solve": train_until_solved}[args.job.pop("part")](**args.job)))
+        return 0
+    measurements: list[dict[str, Any]] = []
+    if args.part in (None, "speed"):
+        measurements += speed(args.repeats, args.n_timesteps)
+    if args.part in (None, "solve"):
+        measurements += solve(args.repeats, args.n_timesteps)
+    keep(args.out, "ppo-cartpole", measurements)
+    return 0
+
+
+def speed(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
+    """All arms in turn, `repeats` times; the ratios are of neighbours in time."""
+    rounds = [{arm: measure(MODULE, part="speed", arm=arm, seed=seed, n_timesteps=n_timesteps) for arm in ARMS} for seed in range(repeats)]
+    rows = []
+    for arm, (_, envs) in ARMS.items():
+        rate = [n_timesteps / one[arm]["seconds"] for one in rounds]
+        ratio = [one["SB3"]["seconds"] / one[arm]["seconds"] for one in rounds]
+        returns = [one[arm]["return"] for one in rounds]
+        rows.append((arm, envs, spread(rate, 0), spread(ratio), spread(returns, 0)))
+    title = f"PPO, RL-Zoo's settings, {n_timesteps:,} steps, one thread: median [min, max] of {repeats} seeds"
+    show(title, ("", "environments", "steps/s", "ratio to SB3", "return of 20 episodes"), rows)
+    return [one[arm] for one in rounds for arm in ARMS]
+
+
+def solve(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
+    """Seconds to the first of two consecutive evaluations of 20 episodes at 475 or more, taken each 2,000 steps off the clock."""
+    rounds = [{arm: measure(MODULE, part="solve", arm=arm, seed=seed, n_timesteps=n_timesteps) for arm in ("SB3", "ours")} for seed in range(repeats)]
+    rows = []
+    for arm, settings in (("SB3", "RL-Zoo's"), ("ours", "the preset fast")):
+        seconds = [one[arm]["seconds"] if one[arm]["solved"] else float("inf") for one in rounds]
+        steps = [one[arm]["steps"] for one in rounds]
+        rows.append((arm, settings, spread(seconds), spread(steps, 0), f"{sum(one[arm]['solved'] for one in rounds)} of {repeats}"))
+    show(f"Seconds of training until solved (two evaluations in a row at {SOLVED:.0f} or more)", ("", "settings", "seconds", "steps", "solved"), rows)
+    medians = [statistics.median(one[arm]["seconds"] if one[arm]["solved"] else float("inf") for one in rounds) for arm in ("SB3", "ours")]
+    print(f"median SB3 / median ours: {medians[0] / medians[1]:.1f}")
+    return [one[arm] for one in rounds for arm in ("SB3", "ours")]
+
+
+def agent(arm: str, preset: str, seed: int) -> Any:
+    """The untrained agent of an arm, on one thread: the faster number for either."""
+    import torch
+
+    from agents import PPO
+    from agents.presets import find
+    from sandbox.train import build
+
+    torch.set_num_threads(1)
+    settings = dict(find("CartPole-v1", "ppo")[preset].settings)
+    config = {"env_id": settings.pop("env_id"), "n_envs": settings.pop("n_envs"), "seed": seed, "settings": settings}
+    settings.pop("n_timesteps")
+    whose, _ = ARMS[arm]
+    envs = None
+    if arm != "ours":
+        from stable_baselines3.common.env_util import make_vec_env
+
+        envs = make_vec_env("CartPole-v1", config["n_envs"], seed=seed)
+    if whose == "stable_baselines3":
+        import stable_baselines3
+
+        return build(stable_baselines3.PPO, config, envs)
+    return build(PPO, config, envs)
+
+
+def train_at_full_speed(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]:
+    from agents.evaluation import evaluate
+
+    model = agent(arm, "rl-zoo", seed)
+    start = time.perf_counter()
+    model.learn(n_timesteps)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "return": evaluate(model, "sandbox/CartPole-v1", 20, seed=1000 + seed).mean}
+
+
+def train_until_solved(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]:
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    from agents import vecenv
+    from agents.evaluation import evaluate
+
+    class Clock(BaseCallback):
+        """Evaluates each 2,000 steps with the clock stopped, and ends the training once it is solved."""
+
+        def _on_training_start(self) -> None:
+            self.envs = vecenv.make("sandbox/CartPole-v1", 20)
+            self.running, self.next, self.good = 0.0, 2_000, []
+            self.since = time.perf_counter()
+
+        def _on_step(self) -> bool:
+            if self.num_timesteps < self.next:
+                return True
+            self.running += time.perf_counter() - self.since
+            self.next += 2_000
+            good = evaluate(self.model, self.envs, 20, seed=1000 + seed).mean >= SOLVED
+            self.good = [*self.good, (self.running, self.num_timesteps)] if good else []
+            self.since = time.perf_counter()
+            return len(self.good) < 2
+
+    clock = Clock()
+    agent(arm, "fast" if arm == "ours" else "rl-zoo", seed).learn(n_timesteps, clock)
+    solved = len(clock.good) == 2
+    seconds, steps = clock.good[0] if solved else (clock.running, clock.num_timesteps)
+    return {"solved": solved, "seconds": seconds, "steps": steps}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,382 @@
+"""The command line. What a command needs is imported when it runs: help and `list` load no torch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandbox.flags import Parser, UsageError, add_signature, count, join_dotted, nearest
+
+if TYPE_CHECKING:
+    from sandbox.runs import Run
+
+ALGORITHMS = {"ppo": "agents.ppo:PPO"}
+BENCHES = {
+    "env-steps": ("sandbox.bench.env_steps", "steps/s of our environments against Gymnasium's"),
+    "ppo-cartpole": ("sandbox.bench.ppo_cartpole", "PPO on CartPole against Stable-Baselines3: speed, return, time to solve"),
+}
+DEMOS = {
+    "cartpole_ppo": "the library in a page: train PPO, evaluate it, draw an episode",
+    "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
+    "your_own_encoder": "a network of your own as an agent's eyes",
+}
+NOT_FLAGS = ("verbose", "seed", "n_envs", "tensorboard_log", "_init_setup_model", "rollout_buffer_class", "rollout_buffer_kwargs")
+
+TRAIN_EXAMPLES = """\
+examples:
+  sandbox train CartPole-v1                         the default preset, in seconds
+  sandbox train CartPole-v1 --preset rl-zoo         RL Baselines3 Zoo's settings
+  sandbox train ppo CartPole-v1 --seeds 5           five runs, and how far they differ
+  sandbox train CartPole-v1 --n-steps 32 --learning-rate lin_1e-3
+  sandbox train Acrobot-v1 --n-envs 16 --n-timesteps 1e5 --policy-kwargs.net_arch '[128, 128]'
+  sandbox train --resume runs/ppo/CartPole-v1_1     go on after Ctrl-C, a crash, or for longer (--n-timesteps)
+
+A SCHEDULE is a number, or lin_1e-3 (to 0 in a line), cos_1e-3 or step_1e-3. null means None.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
+        "train": (train, "train an agent, evaluate it, keep everything in a run folder"),
+        "eval": (evaluate, "play full episodes with a trained agent"),
+        "watch": (watch, "see a trained agent play: in a window, as a GIF, in the terminal"),
+        "list": (list_all, "algorithms, encoders, environments, presets, benches, demos"),
+        "bench": (bench, "measure ours against the peer, on the same work"),
+        "demo": (demo, "run a short program that is meant to be read and copied"),
+    }
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv[:1] == ["--version"]:
+            from importlib.metadata import version
+
+            print(version("rl-unsup-sandbox"))
+            return 0
+        if not argv or argv[0] in ("-h", "--help"):
+            print("usage: sandbox COMMAND [...]\n\nReinforcement learning and unsupervised learning, to run and to import.\n\ncommands:")
+            print("\n".join(f"  {name:8s}{text}" for name, (_, text) in commands.items()))
+            print("\nBegin with `sandbox train CartPole-v1`; `sandbox COMMAND --help` says more about each.")
+            return 0
+        if argv[0] not in commands:
+            raise UsageError(f"unknown command {argv[0]!r}{nearest(argv[0], commands)}")
+        return commands[argv[0]][0](argv[1:])
+    except UsageError as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# -- train -------------------------------------------------------------------------------------------------------------
+
+
+def train(argv: list[str]) -> int:
+    argv = join_dotted(argv)
+    parser = Parser(
+        prog="sandbox train",
+        usage="sandbox train [ALGORITHM] ENV [flags]",
+        description="Train an agent, evaluate it over 100 full episodes, and keep everything in a run folder.",
+        epilog=TRAIN_EXAMPLES,
+    )
+    parser.add_argument("words", nargs="*", metavar="[ALGORITHM] ENV", help="any Gymnasium id; the algorithm is the preset's by default")
+    parser.add_argument("--preset", metavar="NAME", help="named settings (see `sandbox list`); none: the algorithm's own defaults")
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of everything random; default 0")
+    parser.add_argument("--seeds", type=count, default=1, metavar="N", help="N runs, with seeds counted up from --seed")
+    parser.add_argument("--n-timesteps", type=count, metavar="N", help="steps of all environments together; default the preset's, or 100000")
+    parser.add_argument("--n-envs", type=count, metavar="N", help="environments side by side; default the preset's, or 8")
+    parser.add_argument("--eval-every", type=int, metavar="N", help="steps between evaluations, 0 for none; default a tenth of all")
+    parser.add_argument("--eval-episodes", type=count, default=20, metavar="N", help="episodes of each; default 20")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders go; default runs")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's events, too")
+
+    resumed = _resumed(argv)
+    name = resumed.config["algorithm"] if resumed else _algorithm_among(argv)
+    algorithm = _algorithm(name)
+    add_signature(parser, algorithm.__init__, f"settings of {name}", skip=NOT_FLAGS)
+    args = vars(parser.parse(argv))
+    if args["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs TensorBoard: pip install 'rl-unsup-sandbox[tensorboard]'")
+    own = {action.dest for action in parser._action_groups[1]._group_actions} | {"words"}
+    settings = {key: value for key, value in args.items() if key not in own}
+
+    if resumed:
+        if args["words"] or settings or args["preset"]:
+            raise UsageError("--resume takes everything from the run but --n-timesteps; for other settings begin a new run")
+        if args["n_timesteps"]:
+            resumed.config["n_timesteps"] = args["n_timesteps"]
+        return 0 if _train(_build(algorithm, resumed.config), resumed, args["tensorboard"], resume=True) else 130
+    results = []
+    for seed in range(args["seed"], args["seed"] + args["seeds"]):
+        config = _configuration(name, seed, args, settings)
+        if not results:
+            _say_what(config)
+        model = _build(algorithm, config)  # what can't be built leaves no folder
+        run = _new_run(config, args["out"])
+        result = _train(model, run, args["tensorboard"])
+        if result is None:
+            return 130
+        results.append((seed, run, result))
+    if len(results) > 1:
+        _compare(results, args["out"])
+    return 0
+
+
+def _resumed(argv: list[str]) -> Run | None:
+    parser = Parser(prog="sandbox train", add_help=False)
+    parser.add_argument("--resume", type=Path)
+    folder = parser.parse_known_args(argv)[0].resume
+    return _open(folder) if folder else None
+
+
+def _algorithm_among(argv: list[str]) -> str:
+    """The algorithm that is named, or the one whose preset the environment has, or PPO."""
+    from agents.presets import find
+
+    words = [word for word in argv if not word.startswith("-")]
+    named = [word.lower() for word in words if word.lower() in ALGORITHMS]
+    preset = [preset.algorithm for word in words for preset in find(word).values()]
+    return (named or preset or ["ppo"])[0]
+
+
+def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The whole configuration: preset, then flags."""
+    from agents.presets import find
+
+    words = [word for word in args["words"] if word.lower() != name]
+    if len(words) != 1:
+        known = f"{words[0]!r} is not an algorithm{nearest(words[0], ALGORITHMS)}" if len(words) > 1 else "which environment? For example CartPole-v1"
+        raise UsageError(f"{known}; see `sandbox list`")
+    env = _known_env(words[0])
+    overlays = find(env, name)
+    if args["preset"] not in (None, "none", *overlays):
+        raise UsageError(f"unknown preset {args['preset']!r} of {name} for {env}{nearest(args['preset'], [*overlays, 'none'])}")
+    chosen = None if args["preset"] == "none" else overlays.get(args["preset"] or next(iter(overlays), ""))
+    preset = dict(chosen.settings) if chosen else {}
+    n_timesteps = args["n_timesteps"] or preset.pop("n_timesteps", 100_000)
+    n_envs = args["n_envs"] or preset.pop("n_envs", 8)
+    env_id = preset.pop("env_id", env)
+    for key in ("n_timesteps", "n_envs"):
+        preset.pop(key, None)
+    for key, value in settings.items():
+        both = isinstance(value, dict) and isinstance(preset.get(key), dict)
+        preset[key] = {**preset[key], **value} if both else value
+    return {
+        "algorithm": name,
+        "env": env,
+        "env_id": env_id,
+        "preset": chosen.name if chosen else "none",
+        "seed": seed,
+        "n_timesteps": n_timesteps,
+        "n_envs": n_envs,
+        "eval_every": max(n_timesteps // 10, 1) if args["eval_every"] is None else args["eval_every"],
+        "eval_episodes": args["eval_episodes"],
+        "settings": preset,
+    }
+
+
+def _known_env(env: str) -> str:
+    import gymnasium as gym
+
+    from agents.vecenv import spec
+
+    try:
+        spec(env)
+    except (gym.error.Error, ImportError) as error:
+        from envs import IDS
+
+        reason = "" if isinstance(error, gym.error.UnregisteredEnv | gym.error.NameNotFound) else f" ({' '.join(str(error).split())})"
+        raise UsageError(f"unknown environment {env!r}{nearest(env, [*IDS, *gym.registry])}{reason}; see `sandbox list`") from None
+    return env
+
+
+def _say_what(config: dict[str, Any]) -> None:
+    faster = "" if config["env_id"] == config["env"] else f" as {config['env_id']} (steps equal, all environments at once)"
+    print(f"{config['algorithm']} on {config['env']}{faster}, preset {config['preset']}, seed {config['seed']}", flush=True)
+
+
+def _build(algorithm: type, config: dict[str, Any]) -> Any:
+    import gymnasium as gym
+
+    from sandbox.train import build
+
+    try:
+        return build(algorithm, config)
+    except (AssertionError, ValueError, TypeError, gym.error.Error) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def _new_run(config: dict[str, Any], root: Path) -> Run:
+    from sandbox.runs import Run
+
+    try:
+        return Run.create(root, config, ["sandbox", *sys.argv[1:]])
+    except OSError as error:
+        raise UsageError(f"{root}: no run folder can be made there ({error.strerror})") from error
+
+
+def _train(model: Any, run: Run, tensorboard: bool, resume: bool = False) -> Any:
+    from agents.onpolicy import NonFiniteError
+    from sandbox.train import train as train_run
+    from sandbox.training.checkpoint import FileError
+
+    try:
+        return train_run(model, run, resume=resume, tensorboard=tensorboard)
+    except FileError as error:
+        raise UsageError(str(error)) from error
+    except NonFiniteError as error:
+        raise UsageError(f"{error}; {run.folder} keeps the last good agent") from error
+
+
+def _compare(results: list[tuple[int, Run, Any]], root: Path) -> None:
+    import numpy as np
+
+    from agents.evaluation import interquartile_mean
+    from sandbox.show import plot_learning_curves
+
+    config = results[0][1].config
+    mean, low, high = interquartile_mean(np.array([result.mean for _, _, result in results]))
+    print(f"\n{len(results)} seeds: interquartile mean {mean:.1f}, 95 % interval {low:.1f} to {high:.1f}")
+    print("\n".join(f"  seed {seed}: {result}  {run.folder}" for seed, run, result in results))
+    path = root / config["algorithm"] / f"{results[0][1].folder.name}_to_{results[-1][1].folder.name.rsplit('_', 1)[1]}.png"
+    title = f"{config['algorithm'].upper()} on {config['env']}, interquartile mean {mean:.1f} [{low:.1f}, {high:.1f}]"
+    plot_learning_curves(path, {f"seed {seed}": run.metrics for seed, run, _ in results}, title)
+    print(f"  {path}")
+
+
+# -- eval, watch -------------------------------------------------------------------------------------------------------
+
+
+def _open(folder: Path) -> Run:
+    from sandbox.runs import Run
+    from sandbox.training.checkpoint import FileError
+
+    try:
+        run = Run.open(folder)
+    except FileError as error:
+        raise UsageError(str(error)) from error
+    if run.config["algorithm"] not in ALGORITHMS:
+        raise UsageError(f"{folder}: made by {run.config['algorithm']!r}, which this version does not know")
+    return run
+
+
+def _trained(folder: Path, best: bool) -> tuple[Run, Any]:
+    from sandbox.train import trained
+    from sandbox.training.checkpoint import FileError
+
+    run = _open(folder)
+    _known_env(run.config["env_id"])
+    try:
+        return run, trained(_algorithm(run.config["algorithm"]), run, best)
+    except (FileError, ValueError, TypeError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def _algorithm(name: str) -> Any:
+    module, attribute = ALGORITHMS[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def evaluate(argv: list[str]) -> int:
+    parser = Parser(prog="sandbox eval", description="Play full episodes with the agent of a run, and say how good it is.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/ppo/CartPole-v1_1")
+    parser.add_argument("--episodes", type=count, default=100, metavar="N", help="default 100")
+    parser.add_argument("--seed", type=int, default=20_000, metavar="INT", help="of the environments; default 20000")
+    parser.add_argument("--best", action="store_true", help="the agent at its best evaluation, not the last one")
+    parser.add_argument("--stochastic", action="store_true", help="draw actions from the policy instead of its likeliest")
+    args = parser.parse(argv)
+    from agents.evaluation import evaluate as play
+
+    run, model = _trained(args.run, args.best)
+    result = play(model, run.config["env_id"], args.episodes, args.seed, deterministic=not args.stochastic)
+    print(f"{args.episodes} episodes: return {result}, from {result.returns.min():.1f} to {result.returns.max():.1f}; "
+          f"length {result.lengths.mean():.1f}")  # fmt: skip
+    return 0
+
+
+def watch(argv: list[str]) -> int:
+    parser = Parser(prog="sandbox watch", description="See the agent of a run play an episode.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/ppo/CartPole-v1_1")
+    parser.add_argument("--in", dest="where", choices=["window", "gif", "terminal"], help="default: a window, or a GIF without a display")
+    parser.add_argument("--seed", type=int, default=10_000, metavar="INT", help="of the environment; default 10000")
+    parser.add_argument("--best", action="store_true", help="the agent at its best evaluation, not the last one")
+    args = parser.parse(argv)
+    display = sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    where = args.where or ("window" if display and importlib.util.find_spec("pygame") else "gif")
+    if where == "window" and not importlib.util.find_spec("pygame"):
+        raise UsageError("a window needs pygame: pip install 'rl-unsup-sandbox[render]'; or watch --in gif")
+    if where == "window" and not display:
+        raise UsageError("there is no display here: watch --in gif or --in terminal")
+    from sandbox import show
+    from sandbox.train import record
+
+    run, model = _trained(args.run, args.best)
+    frames, fps = record(model, run.config["env_id"], args.seed)
+    if not frames:
+        raise UsageError(f"{run.config['env_id']} draws nothing: it has no render mode rgb_array")
+    if where == "window":
+        show.show_in_window(frames, fps, f"{run.config['algorithm']} on {run.config['env']}")
+    elif where == "terminal":
+        show.show_in_terminal(frames, fps)
+    else:
+        show.write_gif(run.folder / "episode.gif", frames, fps)
+        print(f"{run.folder / 'episode.gif'} ({len(frames)} frames; --in terminal plays it here)")
+    return 0
+
+
+# -- list, bench, demo -------------------------------------------------------------------------------------------------
+
+
+def list_all(argv: list[str]) -> int:
+    Parser(prog="sandbox list", description="What there is, by name.").parse(argv)
+    from agents.presets import presets
+    from envs.names import IDS
+    from sandbox.zoo import ZOO
+
+    def section(title: str, rows: Sequence[tuple[str, str]]) -> None:
+        width = max(len(name) for name, _ in rows) + 2
+        print(f"\n{title}")
+        print("\n".join(f"  {name:{width}s}{text}".rstrip() for name, text in rows))
+
+    print("Names for `sandbox train`, `bench` and `demo`, and for `zoo.build` and `encoder=`.")
+    section("algorithms", [(name, path) for name, path in ALGORITHMS.items()])
+    section("encoders and other networks", [(name, path) for name, path in ZOO.items()])
+    section("environments (and every id of Gymnasium)", [(name, "") for name in IDS])
+    section("presets", [(f"{p.algorithm} {p.env} --preset {p.name}", p.about) for p in presets()])
+    section("benches", [(name, text) for name, (_, text) in BENCHES.items()])
+    section("demos", list(DEMOS.items()))
+    return 0
+
+
+def bench(argv: list[str]) -> int:
+    parser = Parser(prog="sandbox bench", description="Measure ours against the peer, on the same work, with quality beside speed.",
+                    epilog="\n".join(f"  {name:14s}{text}" for name, (_, text) in BENCHES.items()))  # fmt: skip
+    parser.add_argument("name", metavar="NAME", help="one of those below; NAME --help says more")
+    name = parser.parse(argv[:1]).name
+    if name not in BENCHES:
+        raise UsageError(f"unknown bench {name!r}{nearest(name, BENCHES)}")
+    return importlib.import_module(BENCHES[name][0]).main(argv[1:])
+
+
+def demo(argv: list[str]) -> int:
+    parser = Parser(prog="sandbox demo", description="Run a short program that is meant to be read and copied.",
+                    epilog="\n".join(f"  {name:18s}{text}" for name, text in DEMOS.items()))  # fmt: skip
+    parser.add_argument("name", metavar="NAME", help="one of those below")
+    parser.add_argument("--source", action="store_true", help="print the program instead")
+    args = parser.parse(argv)
+    if args.name not in DEMOS:
+        raise UsageError(f"unknown demo {args.name!r}{nearest(args.name, DEMOS)}")
+    if args.source:
+        print((Path(__file__).parent / "demos" / f"{args.name}.py").read_text(encoding="utf-8"), end="")
+        return 0
+    runpy.run_module(f"sandbox.demos.{args.name}", run_name="__main__")
+    return 0

@@ -1,0 +1,164 @@
+"""Command-line flags from a signature: one for each parameter, read as its annotation says."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Sequence
+from types import NoneType, UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
+
+import yaml
+
+
+class UsageError(Exception):
+    """Something on the command line that can't be: one line, exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors in one line that name what is near."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse everything, or name the flags nearest to the first unknown one."""
+        namespace, unknown = self.parse_known_args(argv)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise UsageError(f"unknown flag {unknown[0]}{nearest(unknown[0].split('=')[0], flags)}; see `{self.prog} --help`")
+        return namespace
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known names nearest to a wrong one, as the end of a message.
+
+    Examples
+    --------
+    >>> nearest("cartpol-v1", ["CartPole-v1", "Pendulum-v1"])
+    ': did you mean CartPole-v1?'
+    """
+    by_lower = {name.lower(): name for name in known}
+    found = [by_lower[name] for name in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)]
+    if found:
+        return f": did you mean {' or '.join(found)}?"
+    return f": known are {', '.join(by_lower.values())}" if len(by_lower) <= 12 else ""
+
+
+def count(text: str) -> int:
+    """A positive whole number, ``1e5`` included.
+
+    Examples
+    --------
+    >>> count("1e5")
+    100000
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(value)
+
+
+def add_signature(parser: argparse.ArgumentParser, function: Callable[..., Any], title: str, skip: Iterable[str] = ()) -> None:
+    """Add a flag ``--like-this`` for each parameter ``like_this`` that has a default; what is not given is not set.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    function : callable
+    title : str
+        Of the group of flags in the help.
+    skip : iterable of str
+        Parameters without a flag.
+
+    Examples
+    --------
+    >>> def train(n_steps: int = 8, lr: float = 0.1, clip: float | None = None): ...
+    >>> parser = Parser()
+    >>> add_signature(parser, train, "settings")
+    >>> parser.parse(["--n-steps", "16", "--clip", "null"])
+    Namespace(n_steps=16, clip=None)
+    """
+    group = parser.add_argument_group(title)
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if name not in skip and parameter.default is not parameter.empty:
+            default = "null" if parameter.default is None else parameter.default
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                dest=name,
+                type=_reader(parameter.annotation),
+                default=argparse.SUPPRESS,
+                metavar=_metavar(parameter.annotation),
+                help=f"default {default}",
+            )
+
+
+def join_dotted(argv: Sequence[str]) -> list[str]:
+    """Gather ``--policy-kwargs.net_arch X --policy-kwargs.y Z`` into ``--policy-kwargs '{net_arch: X, y: Z}'``.
+
+    Examples
+    --------
+    >>> join_dotted(["--a", "1", "--kw.x", "[2]", "--kw.y=3"])
+    ['--a', '1', '--kw={"x": [2], "y": 3}']
+    """
+    plain, dotted = [], {}
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name, dot, key = flag.partition(".")
+        if word.startswith("--") and dot:
+            text = value if equals else next(words, "")
+            dotted.setdefault(name, {})[key] = yaml.safe_load(text)
+        else:
+            plain.append(word)
+    return plain + [f"{name}={json.dumps(values)}" for name, values in dotted.items()]
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, generic ones by their origin: ``float | Callable[...] | None`` -> float, Callable, None."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return tuple(get_origin(member) or member for member in members)
+
+
+def _metavar(annotation: Any) -> str:
+    members = _members(annotation)
+    if Callable in members:
+        return "SCHEDULE"
+    for kind, name in ((bool, "true|false"), (int, "INT"), (float, "FLOAT"), (dict, "MAPPING")):
+        if kind in members:
+            return name
+    return "VALUE"
+
+
+def _reader(annotation: Any) -> Callable[[str], Any]:
+    members = _members(annotation)
+
+    def read(text: str) -> Any:
+        if text == "null" and NoneType in members:
+            return None
+        try:
+            if Callable in members:
+                from sandbox.training.schedules import parse
+
+                return value if isinstance(value := parse(text), float) else text
+            if bool in members:
+                return {"true": True, "false": False}[text.lower()]
+            if float in members:
+                return float(text)
+            if int in members:
+                return int(text) if text.lstrip("-").isdigit() else count(text)
+            if dict in members:
+                return dict(yaml.safe_load(text).items())
+        except (ValueError, KeyError, AttributeError, argparse.ArgumentTypeError, yaml.YAMLError) as error:
+            raise argparse.ArgumentTypeError(str(error) if Callable in members else f"{text!r} is not {_metavar(annotation)}") from None
+        return text
+
+    return read

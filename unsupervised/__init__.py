@@ -1,0 +1,1 @@
+"""Unsupervised learning as scikit-learn estimators on the networks of the zoo."""

@@ -28,7 +28,7 @@ __all__ = [
     "save_agent",
 ]
 
-__getattr__ = contents(
+__getattr__, __dir__ = contents(
     __name__,
     {
         "checkpoint": ("load_agent", "save_agent"),

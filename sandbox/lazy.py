@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def contents(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
-    """The module-level ``__getattr__`` (PEP 562) of a package.
+def contents(package: str, modules: Mapping[str, tuple[str, ...]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The module-level ``__getattr__`` and ``__dir__`` (PEP 562) of a package.
 
     Parameters
     ----------
@@ -19,12 +19,13 @@ def contents(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[
 
     Returns
     -------
-    callable
+    __getattr__, __dir__ : callable
 
     Examples
     --------
-    >>> contents("json", {"decoder": ("JSONDecoder",)})("JSONDecoder").__name__
-    'JSONDecoder'
+    >>> getattr_, dir_ = contents("json", {"decoder": ("JSONDecoder",)})
+    >>> getattr_("JSONDecoder").__name__, dir_()
+    ('JSONDecoder', ['JSONDecoder'])
     """
     homes = {name: module for module, names in modules.items() for name in names}
 
@@ -33,4 +34,4 @@ def contents(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
 
-    return __getattr__
+    return __getattr__, lambda: sorted(homes)

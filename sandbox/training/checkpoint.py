@@ -129,7 +129,7 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any
         return _read(Path(path), kind)
     except Exception as error:  # a file can be wrong in every way: all of them are one error, the cause chained to it
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"{os.fspath(path)}: {reason}") from error
+        raise FileError(f"{os.fspath(path)}: {reason}; expected is a file of the kind {kind}") from error
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -138,7 +138,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if kind not in metadata:
-            raise ValueError(f"a safetensors file, but not of the kind {kind}")
+            raise ValueError("a safetensors file of another kind")
         record = json.loads(metadata[kind])
         # Cloned, for these are views of the file on the disk, which may change under us.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping

@@ -3,17 +3,18 @@
 `ZOO` and `build` load no torch until a model is built; everything else is imported at its first use.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sandbox.zoo.names import ZOO, build
+from sandbox.lazy import contents
 
 if TYPE_CHECKING:
     from sandbox.zoo.contracts import Encoder, Recurrent, Sequence
     from sandbox.zoo.conv import AlexNet, ImpalaCNN, NatureCNN
     from sandbox.zoo.ema import EMA
-    from sandbox.zoo.files import FileError, load, save
+    from sandbox.training.checkpoint import FileError
+    from sandbox.zoo.files import load, save
     from sandbox.zoo.mlp import MLP, Maxout, Step
+    from sandbox.zoo.names import ZOO, build
     from sandbox.zoo.recurrent import GRU, LSTM, RNN
     from sandbox.zoo.resnet import ResNet18
     from sandbox.zoo.transformer import Block, Transformer, ViT
@@ -43,24 +44,17 @@ __all__ = [
     "save",
 ]
 
-_CONTENTS = {
-    "contracts": ("Encoder", "Recurrent", "Sequence"),
-    "conv": ("AlexNet", "ImpalaCNN", "NatureCNN"),
-    "ema": ("EMA",),
-    "files": ("FileError", "load", "save"),
-    "mlp": ("MLP", "Maxout", "Step"),
-    "recurrent": ("GRU", "LSTM", "RNN"),
-    "resnet": ("ResNet18",),
-    "transformer": ("Block", "Transformer", "ViT"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _CONTENTS.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = contents(
+    __name__,
+    {
+        "contracts": ("Encoder", "Recurrent", "Sequence"),
+        "conv": ("AlexNet", "ImpalaCNN", "NatureCNN"),
+        "ema": ("EMA",),
+        "files": ("FileError", "load", "save"),
+        "mlp": ("MLP", "Maxout", "Step"),
+        "names": ("ZOO", "build"),
+        "recurrent": ("GRU", "LSTM", "RNN"),
+        "resnet": ("ResNet18",),
+        "transformer": ("Block", "Transformer", "ViT"),
+    },
+)

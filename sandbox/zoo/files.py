@@ -12,27 +12,16 @@ The file's metadata has one entry, ``sandbox.zoo``, a JSON object:
 ========================  ================================================================================
 """
 
-import contextlib
-import hashlib
-import json
 import os
-import secrets
-from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
 from sandbox.zoo.names import build, plain
 
-_FORMAT = 1
-_KEY = "sandbox.zoo"
-
-
-class FileError(ValueError):
-    """A file that `load` cannot or will not open: missing, damaged, foreign, or of a model that the zoo has not."""
+_KIND = "sandbox.zoo"
 
 
 def save(module: nn.Module, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
@@ -46,7 +35,7 @@ def save(module: nn.Module, path: str | os.PathLike[str], *, preprocessing: dict
     module : nn.Module
         Its parameters and buffers are saved, on whatever device they are.
     path : path-like
-        Usually ``something.safetensors``. The folder must exist.
+        Usually ``something.safetensors``.
     preprocessing : dict, optional
         What was done to inputs before they reached the module, in values that JSON can hold; by default
         `module.preprocessing`, if there is one.
@@ -76,11 +65,9 @@ def save(module: nn.Module, path: str | os.PathLike[str], *, preprocessing: dict
         raise ValueError(f"zoo.save takes modules made by zoo.build, got a {type(module).__name__} made otherwise")
     if preprocessing is None:
         preprocessing = getattr(module, "preprocessing", None)
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    tensors = module.state_dict()
     _skeleton(spec["name"], spec["kwargs"], tensors)  # what could not be loaded is not written
-    record = {"format": _FORMAT, **spec, **_shapes(module), "preprocessing": plain(preprocessing)}
-    record["sha256"] = _sha256(record, tensors)
-    atomic_write(path, safetensors.torch.save(tensors, {_KEY: json.dumps(record)}))
+    save_tensors(path, _KIND, {**spec, **_shapes(module), "preprocessing": plain(preprocessing)}, tensors)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -106,34 +93,18 @@ def load(path: str | os.PathLike[str]) -> Any:
     --------
     >>> load("no/such.safetensors")
     Traceback (most recent call last):
-    sandbox.zoo.files.FileError: no/such.safetensors: no such file; zoo.load opens files that zoo.save wrote
+    sandbox.training.checkpoint.FileError: no/such.safetensors: no such file; expected is a file of the kind sandbox.zoo
     """
+    record, tensors = load_tensors(path, _KIND)
     try:
-        return _read(Path(path))
-    except Exception as error:  # a file can be wrong in every way: all of them are one error, the cause chained to it
+        module = _skeleton(record["name"], record["kwargs"], tensors)
+        if _shapes(module) != {key: record[key] for key in ("in_shape", "out_features")}:
+            raise ValueError("its record of shapes is not that of its model")
+        module.load_state_dict(tensors, assign=True)  # assigned, not copied: the saved dtype stays
+        module.preprocessing = record["preprocessing"]
+    except Exception as error:  # a record can be wrong in every way: all of them are one error, the cause chained to it
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"{os.fspath(path)}: {reason}; zoo.load opens files that zoo.save wrote") from error
-
-
-def _read(path: Path) -> nn.Module:
-    if not path.is_file():
-        raise ValueError("a folder" if path.is_dir() else "no such file")
-    with safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if _KEY not in metadata:
-            raise ValueError("a safetensors file, but not of the zoo")
-        record = json.loads(metadata[_KEY])
-        # Cloned, for these are views of the file on the disk, which may change under us.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise ValueError(f"its record is not of format {_FORMAT}, which this version reads")
-    if record.pop("sha256", None) != _sha256(record, tensors):
-        raise ValueError("damaged: its sha256 is not that of its contents")
-    module = _skeleton(record["name"], record["kwargs"], tensors)
-    if _shapes(module) != {key: record[key] for key in ("in_shape", "out_features")}:
-        raise ValueError("its record of shapes is not that of its model")
-    module.load_state_dict(tensors, assign=True)  # assigned, not copied: the saved dtype stays
-    module.preprocessing = record["preprocessing"]
+        raise FileError(f"{os.fspath(path)}: {reason}; expected is a file of the kind {_KIND}") from error
     return module
 
 
@@ -152,27 +123,3 @@ def _skeleton(name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> 
 def _shapes(module: Any) -> dict[str, Any]:
     in_shape = module.in_shape if hasattr(module, "in_shape") else (module.in_features,)
     return {"in_shape": list(in_shape), "out_features": module.out_features}
-
-
-def _sha256(record: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` so that a crash leaves the old file or the new one: temporary file, fsync, rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sandbox import zoo
-from sandbox.zoo import files
+from sandbox.training import checkpoint
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def refused(path, match=None):
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{path}: ")
-    assert message.endswith("zoo.load opens files that zoo.save wrote")
+    assert message.endswith("expected is a file of the kind sandbox.zoo")
 
 
 def record_of(path):
@@ -43,7 +43,7 @@ def forge(path, record, tensors, sign=True):
     """A file with a valid hash, whatever it says."""
     record = {key: value for key, value in record.items() if key != "sha256"}
     if sign:
-        record["sha256"] = files._sha256(record, tensors)
+        record["sha256"] = checkpoint._sha256(record, tensors)
     path.write_bytes(safetensors.torch.save(tensors, {"sandbox.zoo": json.dumps(record)}))
 
 
@@ -90,7 +90,7 @@ def test_missing_folder_empty_and_foreign(tmp_path, encoder):
     path.write_bytes(b"PNG" * 1000)
     refused(path)
     safetensors.torch.save_file(encoder.state_dict(), path)
-    refused(path, "a safetensors file, but not of the zoo")
+    refused(path, "a safetensors file of another kind")
     safetensors.torch.save_file(encoder.state_dict(), path, {"sandbox.zoo": "[1"})
     refused(path)
     safetensors.torch.save_file(encoder.state_dict(), path, {"sandbox.zoo": "[" * 100_000})
@@ -206,13 +206,13 @@ def test_write_is_synced_before_it_is_moved(path, encoder, monkeypatch):
     assert temporary.parent == target.parent
 
 
-def test_saving_onto_a_folder_or_into_none(tmp_path, encoder):
+def test_saving_onto_a_folder_leaves_nothing_and_into_none_makes_it(tmp_path, encoder):
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
         zoo.save(encoder, tmp_path / "folder")
-    with pytest.raises(FileNotFoundError):
-        zoo.save(encoder, tmp_path / "none" / "a")
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+    zoo.save(encoder, tmp_path / "new" / "a")
+    assert zoo.load(tmp_path / "new" / "a").spec == encoder.spec
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -7,6 +7,7 @@ the run's configuration before it is filled.
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def save_agent(model: BaseAlgorithm, path: str | Path) -> None:
     record = {
         "algorithm": type(model).__name__,
         "counters": {name: getattr(model, name) for name in COUNTERS},
-        "episodes": [{key: float(value) for key, value in episode.items()} for episode in model.ep_info_buffer or ()],
+        "episodes": [{key: float(episode[key]) for key in ("r", "l", "t")} for episode in model.ep_info_buffer or ()],
         "random": model._rng.bit_generator.state,
     }
     save_tensors(path, KIND, record, tensors)
@@ -83,6 +84,7 @@ def load_agent(model: BaseAlgorithm, path: str | Path) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     for name in COUNTERS:
         setattr(model, name, record["counters"][name])
-    model._saved_episodes = record["episodes"]
+    model.ep_info_buffer = deque(record["episodes"], maxlen=model._stats_window_size)
+    model.ep_success_buffer = deque(maxlen=model._stats_window_size)
     model._rng.bit_generator.state = record["random"]
     torch.set_rng_state(tensors["random.torch"])

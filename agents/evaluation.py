@@ -74,13 +74,18 @@ def evaluate(model: Any, env: str | VecEnv, n_episodes: int = 100, seed: int = 0
         todo = np.full(envs.num_envs, n_episodes // envs.num_envs)
         todo[: n_episodes % envs.num_envs] += 1
         returns, lengths, state, starts = [], [], None, np.ones(envs.num_envs, bool)
+        so_far = np.zeros((2, envs.num_envs))  # return and length of the running episodes
         while todo.any():
             actions, state = model.predict(obs, state=state, episode_start=starts, deterministic=deterministic)
-            obs, _, starts, infos = envs.step(actions)
+            obs, rewards, starts, infos = envs.step(actions)
+            so_far += rewards, np.ones(envs.num_envs)
             for i in np.flatnonzero(starts & (todo > 0)):
                 todo[i] -= 1
-                returns.append(infos[i]["episode"]["r"])
-                lengths.append(infos[i]["episode"]["l"])
+                # A monitor's word goes first: under a normaliser or a clipped reward only it knows the real return.
+                episode = infos[i].get("episode", {"r": so_far[0, i], "l": so_far[1, i]})
+                returns.append(float(episode["r"]))
+                lengths.append(int(episode["l"]))
+            so_far[:, starts] = 0.0
     finally:
         if own:
             envs.close()

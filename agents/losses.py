@@ -87,7 +87,7 @@ def approx_kl(log_ratio: Array) -> Array:
     >>> float(approx_kl(np.zeros(4)))
     0.0
     """
-    return (_namespace(log_ratio).exp(log_ratio) - 1.0 - log_ratio).mean()
+    return (_namespace(log_ratio).expm1(log_ratio) - log_ratio).mean()
 
 
 def ppo_loss(

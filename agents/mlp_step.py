@@ -75,6 +75,7 @@ class MLPStep:
 
     def __init__(self, policy: Any):
         self.policy, self.optimizer = policy, policy.optimizer
+        self.action_shape = tuple(policy.action_space.shape)
         self.gaussian = hasattr(policy, "log_std")
         towers = [
             [*(module for module in net if isinstance(module, nn.Linear)), head]
@@ -97,6 +98,9 @@ class MLPStep:
             n_actions = len(policy.log_std)
             self.log_std, self.log_std_grad = self.flat[-n_actions:], self.grad[-n_actions:]
             self.places.append((policy.log_std, self.log_std, self.m[-n_actions:], self.v[-n_actions:]))
+
+    def __reduce__(self) -> tuple[type[MLPStep], tuple[Any]]:
+        return MLPStep, (self.policy,)  # copied piece by piece, the matrices would no longer be views of the flat vector
 
     # -- between torch and here ---------------------------------------------------------------------------------------
 
@@ -177,13 +181,14 @@ class MLPStep:
 
         Returns
         -------
-        obs, actions, values, log_probs : [B, ...], [B] integers or [B, A] floats, [B, 1], [B]
+        obs, actions, values, log_probs : [B, ...], [B] integers or [B, ...] floats, [B, 1], [B]
             All but the actions as tensors, as Stable-Baselines3's callbacks see them.
         """
         x, noise = self.inputs(obs).T, self.noise[n_steps]
         out, values = self.pi.forward(x), self.vf.forward(x)[0]
         if self.gaussian:
-            actions, log_probs = (out.T + np.exp(self.log_std) * noise), self._gaussian_log_probs(noise.T)
+            actions = (out.T + np.exp(self.log_std) * noise).reshape(-1, *self.action_shape)
+            log_probs = self._gaussian_log_probs(noise.T)
         else:
             log_p = _log_softmax(out)  # [A, B]
             # The noise lies above as many of the first A - 1 cumulative probabilities as there are smaller actions.
@@ -281,6 +286,10 @@ def refusal(policy: Any) -> str | None:
 
     Looks at the modules alone; whether the policy's methods are its own is the caller's question.
     """
+    heads = (policy.action_net, policy.value_net)
+    linears = [module for part in (*_nets(policy), *heads) for module in part.modules() if isinstance(module, nn.Linear)]
+    if any(type(head) is not nn.Linear for head in heads) or any(linear.bias is None for linear in linears):
+        return "its heads are not plain Linear layers, or a layer has no bias"
     for net in _nets(policy):
         kinds = [type(module) for module in net]
         if kinds[::2] != [nn.Linear] * (len(kinds) // 2) or not set(kinds[1::2]) <= {nn.Tanh, nn.ReLU} or len(kinds) % 2:

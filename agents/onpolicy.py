@@ -17,11 +17,12 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.torch_layers import MlpExtractor as SB3MlpExtractor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from agents.autograd import Autograd
 from agents.mlp_step import MLPStep, refusal
@@ -29,7 +30,7 @@ from agents.policies import MlpExtractor, ZooFeatures
 from agents.returns import gae
 from agents.rollout import Samples
 from agents.vecenv import GymVecEnv, lean_step
-from sandbox.training.device import private_generator, threads
+from sandbox.training.device import precision, private_generator, threads
 
 BYPASSED = ("forward", "evaluate_actions", "predict_values", "extract_features", "_get_action_dist_from_latent")
 
@@ -79,6 +80,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             return FastPath("autograd", f"the observations are {type(space).__name__} of {space.dtype}, not floats")
         if not isinstance(self.action_space, (spaces.Discrete, spaces.Box)) or self.use_sde:
             return FastPath("autograd", f"the actions are {'gSDE' if self.use_sde else type(self.action_space).__name__}")
+        if type(policy.action_dist) not in (CategoricalDistribution, DiagGaussianDistribution):
+            return FastPath("autograd", f"the actions are drawn from {type(policy.action_dist).__name__}")
         if self.precision != "fp32":
             return FastPath("autograd", f"precision is {self.precision}")
         reason = refusal(policy)
@@ -94,12 +97,13 @@ class OnPolicyLoop(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        precision(self.precision, self.device)  # refuses a wrong name now, not in `learn`
         self._rng = private_generator(self.seed)
         self._network = None
         # From here on the weights are the policy's own: a saved agent carries what rebuilds its encoder, not a path.
-        features = self.policy.features_extractor
-        if isinstance(features, ZooFeatures) and hasattr(features.encoder, "spec"):
-            self.policy_kwargs["features_extractor_kwargs"] = {"encoder": features.encoder.spec, "freeze": features.freeze}
+        features, kwargs = self.policy.features_extractor, self.policy_kwargs.get("features_extractor_kwargs")
+        if kwargs and isinstance(features, ZooFeatures) and hasattr(features.encoder, "spec"):
+            self.policy_kwargs = {**self.policy_kwargs, "features_extractor_kwargs": {**kwargs, "encoder": features.encoder.spec}}
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_network", "_valid"]
@@ -127,17 +131,11 @@ class OnPolicyLoop(OnPolicyAlgorithm):
 
         The local names are SB3's, for callbacks read them.
         """
-        network = self._choose_network()
-        inner = env.unwrapped if hasattr(env, "unwrapped") else env
-        next_step = isinstance(inner, GymVecEnv) and inner.next_step
+        network, next_step = self._choose_network(), self._next_step_envs(env)
         if network is None:
-            if next_step:
-                raise ValueError(
-                    f"{self.fast_path}: this loop can't leave out the steps that only reset; "
-                    "make the vector environment with autoreset_mode=AutoresetMode.SAME_STEP"
-                )
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         assert self._last_obs is not None, "No previous observation was provided"
+        self._check_observation(self._last_obs)
         self.policy.set_training_mode(False)
         n_steps, shape = 0, (n_rollout_steps, env.num_envs)
         rollout_buffer.reset()
@@ -147,7 +145,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
 
         network.begin_rollout(shape, self._rng)
         step = lean_step(env)
-        truncated, self._valid = np.zeros(shape, bool), np.ones(shape, bool) if next_step else None
+        truncated, self._valid = np.zeros(shape, bool), np.ones(shape, bool) if next_step is not None else None
         cut_off: list[Any] = []  # the observations in which episodes were truncated, in the order of np.nonzero(truncated)
         while n_steps < n_rollout_steps:
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
@@ -160,21 +158,24 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                 else:
                     clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
             new_obs, rewards, dones, infos = step(clipped_actions)
-            self._check_observation(new_obs)
             self.num_timesteps += env.num_envs
-            if self._valid is not None:
-                self._valid[n_steps] = ~inner.phantom
-                self.num_timesteps -= int(inner.phantom.sum())
+            if next_step is not None:
+                self._valid[n_steps] = ~next_step.phantom
+                self.num_timesteps -= int(next_step.phantom.sum())
+            self._check_observation(new_obs)
+            self._check_rewards(rewards)
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
 
-            if dones.any():
-                self._update_info_buffer(infos, dones)
-                for i in np.flatnonzero(dones):
-                    if infos[i].get("TimeLimit.truncated") and infos[i].get("terminal_observation") is not None:
+            self._update_info_buffer(infos, dones)
+            for i in np.flatnonzero(dones):
+                final_obs = infos[i].get("terminal_observation")
+                if final_obs is not None:
+                    self._check_observation(_stack([final_obs]), env_index=i)
+                    if infos[i].get("TimeLimit.truncated"):
                         truncated[n_steps, i] = True
-                        cut_off.append(infos[i]["terminal_observation"])
+                        cut_off.append(final_obs)
             _remember(rollout_buffer, n_steps, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
             n_steps += 1
             self._last_obs = new_obs
@@ -182,7 +183,6 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         rollout_buffer.pos, rollout_buffer.full = n_steps, True
 
         rewards, values = rollout_buffer.rewards, rollout_buffer.values
-        self._check_rewards(rewards)
         ended = np.concatenate([rollout_buffer.episode_starts[1:], dones[None]])
         next_values = np.concatenate([values[1:], network.values(new_obs)[None]])
         if cut_off:
@@ -204,37 +204,72 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         network.begin_update()
-        buffer = self.rollout_buffer
-        keep = slice(None) if self._valid is None else np.flatnonzero(self._valid)
-        flat = {
-            name: _flatten(getattr(buffer, name), keep) for name in ("observations", "actions", "values", "log_probs", "advantages", "returns")
-        }
+        buffer, valid = self.rollout_buffer, self._valid
+        if buffer.generator_ready and valid is not None:  # somebody has called `get`: the arrays are flat, env by env
+            valid = valid.T
+        keep = slice(None) if valid is None else np.flatnonzero(valid)
+        fields = ("observations", "actions", "values", "log_probs", "advantages", "returns")
+        flat = {name: _flatten(getattr(buffer, name), keep, buffer.generator_ready) for name in fields}
         obs, actions = network.inputs(flat["observations"]), flat["actions"]
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions[:, 0]
-        floats = (network.array(flat[name]) for name in ("values", "log_probs", "advantages", "returns"))
+        floats = (network.array(flat[name].reshape(-1)) for name in fields[2:])
         yield Samples(obs, network.array(actions), *floats)
         network.end_update()
 
-    def _check_observation(self, obs: Any) -> None:
-        for array in obs.values() if isinstance(obs, dict) else (obs,):
-            # A sum is finite only if every term is; it is the cheap question, asked at each step.
+    def _next_step_envs(self, env: VecEnv) -> GymVecEnv | None:
+        """The environments under `env` if they reset in a step of its own, which is no transition to learn from.
+
+        Raises
+        ------
+        ValueError
+            If something on the way to the update would take that step for a transition.
+        """
+        inner = env.unwrapped
+        if not isinstance(inner, GymVecEnv) or not inner.next_step:
+            return None
+        path, obstacle = self.fast_path, None
+        if not path:
+            obstacle = str(path)
+        elif not type(self).train.__module__.startswith("agents."):
+            obstacle = f"{type(self).__name__}.train is overridden"
+        while isinstance(env, VecEnvWrapper):
+            if type(env) not in (VecNormalize, VecTransposeImage, VecCheckNan):
+                obstacle = f"{type(env).__name__} does not know it"
+            env = env.venv
+        if obstacle:
+            raise ValueError(
+                f"autoreset mode NEXT_STEP has steps that only reset, and they can't be left out here: {obstacle}; "
+                "make the vector environment with autoreset_mode=AutoresetMode.SAME_STEP"
+            )
+        return inner
+
+    def _check_observation(self, obs: Any, env_index: int | None = None) -> None:
+        for array in _leaves(obs):
+            # A sum is finite only if every term is: the cheap question, asked at each step.
             if array.dtype.kind == "f" and not np.isfinite(array.sum()) and not np.isfinite(array).all():
+                if self._vec_normalize_env is not None and env_index is None:  # one bad value has spoilt all of them
+                    original = self._vec_normalize_env.get_original_obs()
+                    array = np.concatenate([rows.reshape(len(rows), -1) for rows in _leaves(original)], axis=1)
                 i = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0]
-                self._stop("the observation", f"of environment {i}", array[i], self.num_timesteps + self.n_envs)
+                where = f"of environment {i if env_index is None else env_index}"
+                self._stop("the observation", where, array[i])
 
     def _check_rewards(self, rewards: np.ndarray) -> None:
-        if not np.isfinite(rewards).all():
-            t, i = np.argwhere(~np.isfinite(rewards))[0]
-            self._stop("the reward", f"of environment {i}", rewards[t, i], self.num_timesteps - (len(rewards) - 1 - t) * self.n_envs)
+        if not np.isfinite(rewards.sum()) and not np.isfinite(rewards).all():
+            if self._vec_normalize_env is not None:
+                rewards = self._vec_normalize_env.get_original_reward()
+            i = np.flatnonzero(~np.isfinite(rewards))[0]
+            self._stop("the reward", f"of environment {i}", rewards[i])
 
     def _check_loss(self, gradient_norm: float) -> None:
         if not np.isfinite(gradient_norm):
-            self._stop("the gradient of the loss", f"in update {self._n_updates + 1}", gradient_norm, self.num_timesteps)
+            self._stop("the gradient of the loss", f"in update {self._n_updates + 1}", gradient_norm)
 
-    @staticmethod
-    def _stop(quantity: str, where: str, value: Any, timestep: int) -> None:
-        raise NonFiniteError(f"{quantity} {where} is {value} at step {timestep}: training stopped, the weights are those before it")
+    def _stop(self, quantity: str, where: str, value: Any) -> None:
+        raise NonFiniteError(
+            f"{quantity} {where} is {value} at step {self.num_timesteps}: training stopped, the weights are those before it"
+        )
 
 
 def _remember(buffer: RolloutBuffer, t: int, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any) -> None:
@@ -251,11 +286,15 @@ def _remember(buffer: RolloutBuffer, t: int, obs: Any, actions: Any, rewards: An
     buffer.log_probs[t] = log_probs.numpy(force=True).reshape(-1)
 
 
-def _flatten(rows: Any, keep: slice | np.ndarray) -> Any:
-    """``[T, B, ...] -> [N, ...]``, the rows to keep."""
+def _flatten(rows: Any, keep: slice | np.ndarray, flat: bool) -> Any:
+    """``[T, B, ...] -> [N, ...]`` if they are not so already, and of these the rows to keep."""
     if isinstance(rows, dict):
-        return {key: _flatten(value, keep) for key, value in rows.items()}
-    return rows.reshape(-1, *rows.shape[2:])[keep]
+        return {key: _flatten(value, keep, flat) for key, value in rows.items()}
+    return (rows if flat else rows.reshape(-1, *rows.shape[2:]))[keep]
+
+
+def _leaves(obs: Any) -> list[np.ndarray]:
+    return list(obs.values()) if isinstance(obs, dict) else [obs]
 
 
 def _stack(observations: list[Any]) -> Any:

@@ -43,7 +43,8 @@ class NatureCNN(torch_layers.NatureCNN):
     """SB3's image features, computed by the zoo's ``nature_cnn``."""
 
     def __init__(self, observation_space: gym.Space, features_dim: int = 512, normalized_image: bool = False):
-        super().__init__(observation_space, features_dim, normalized_image)  # SB3's checks of the space, and its errors
+        with torch.random.fork_rng(devices=[]):  # SB3's checks and errors; the weights it draws are thrown away
+            super().__init__(observation_space, features_dim, normalized_image)
         encoder = zoo.build("nature_cnn", in_shape=observation_space.shape, out_features=features_dim)
         self.cnn, self.linear = encoder.cnn, encoder.linear
 
@@ -129,7 +130,10 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
     elif Path(encoder).suffix or "/" in str(encoder):
         module = zoo.load(encoder)
     else:
-        module = zoo.build(str(encoder), in_shape=shape)
+        try:
+            module = zoo.build(str(encoder), in_shape=shape)
+        except TypeError as error:  # a network of sequences
+            raise ValueError(f"encoder={encoder!r} does not take single observations: {error}") from None
     takes = tuple(getattr(module, "in_shape", shape))
     if takes != shape:
         raise ValueError(f"the encoder takes inputs of shape {takes}, but the observations have shape {shape}")

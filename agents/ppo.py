@@ -132,6 +132,8 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         network = self._choose_network()
         if network is None:
             return super().train()
+        if self._valid is not None and not self._valid.any():
+            return None  # every environment did nothing but reset
         clip_range = self.clip_range(self._current_progress_remaining)
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(self._current_progress_remaining)
         gradients, entropies, stop = [], [], False
@@ -176,7 +178,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
             "approx_kl": approx_kl(join([g.log_ratio for g in gradients[epoch_start:]])),
             "clip_fraction": (np.abs(np.exp(log_ratio) - 1.0) > clip_range).mean(),
             "loss": last_loss,
-            "explained_variance": explained_variance(self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten()),
+            "explained_variance": explained_variance(join([samples.values]), join([samples.returns])),
             "clip_range": clip_range,
         }.items():
             self.logger.record(f"train/{name}", float(value))

@@ -63,12 +63,17 @@ def gae(
     >>> advantages[:, 0].tolist()
     [1.75, 1.5, 1.0]
     """
-    for name, array in (("values", values), ("next_values", next_values), ("terminated", terminated), ("truncated", truncated)):
+    others = {"values": values, "next_values": next_values, "terminated": terminated, "truncated": truncated}
+    for name, array in others.items():
         if array.shape != rewards.shape:
-            raise ValueError(f"{name} has shape {tuple(array.shape)}, rewards {tuple(rewards.shape)}: both must be [T, B]")
-    goes_on = 1.0 - 1.0 * terminated
+            raise ValueError(f"{name} has shape {tuple(array.shape)}, rewards {tuple(rewards.shape)}: both are [T, B]")
+    goes_on = 1 - _floats(terminated, rewards)
     advantages = rewards + gamma * goes_on * next_values - values  # the deltas; the sum over what follows comes next
-    decay = gamma * gae_lambda * goes_on * (1.0 - 1.0 * truncated)
+    decay = gamma * gae_lambda * goes_on * (1 - _floats(truncated, rewards))
     for t in range(len(rewards) - 2, -1, -1):
         advantages[t] += decay[t] * advantages[t + 1]
     return advantages, advantages + values
+
+
+def _floats(flags: Array, like: Array) -> Array:
+    return flags.to(like.dtype) if isinstance(flags, torch.Tensor) else flags.astype(like.dtype)

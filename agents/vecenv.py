@@ -6,6 +6,7 @@ it one, at the price of a list of small dicts. This is the one place where ``ter
 
 from __future__ import annotations
 
+import copy
 import importlib
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+AUTORESET_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 Step = Callable[[np.ndarray], VecEnvStepReturn]
 
 
@@ -67,18 +69,19 @@ class GymVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         seed = self._seeds[0]  # SB3 seeds environment i with seed + i, and so does Gymnasium
-        obs, _ = self.envs.reset(seed=seed, options=self._options[0] or None)
+        obs, extras = self.envs.reset(seed=seed, options=self._options[0] or None)
+        self.reset_infos = [_info_of(extras, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
         self._clear()
-        return obs
+        return self._own(obs)
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, terminated, truncated, extras = self.envs.step(self._actions)
-        dones = terminated | truncated
+        obs, dones = self._own(obs), terminated | truncated
         self.phantom = self._ended
         self._returns += rewards
         self._lengths += 1
@@ -86,21 +89,29 @@ class GymVecEnv(VecEnv):
         if self.next_step:
             self._returns[self.phantom], self._lengths[self.phantom] = 0.0, 0
             self._ended = dones
-        if len(extras) > 2 or (extras and "final_obs" not in extras):
-            _spread(extras, infos)
-        if dones.any():
+        ended = np.flatnonzero(dones)
+        if extras.keys() - AUTORESET_KEYS or extras.get("final_info"):
+            for i in range(self.num_envs):
+                own = _info_of(extras, i)
+                if dones[i] and not self.next_step:  # what is not final is already the next episode's
+                    self.reset_infos[i], own = own, _info_of(extras.get("final_info") or {}, i)
+                infos[i].update(own)
+        for i in ended:
             final_obs = obs if self.next_step else extras["final_obs"]
-            for i in np.flatnonzero(dones):
-                info = infos[i]
-                info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
-                info["terminal_observation"] = {k: v[i] for k, v in final_obs.items()} if isinstance(final_obs, dict) else final_obs[i]
-                info["episode"] = {
-                    "r": round(float(self._returns[i]), 6),
-                    "l": int(self._lengths[i]),
-                    "t": round(time.time() - self._started_at, 6),
-                }
+            infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
+            infos[i]["terminal_observation"] = _row(final_obs, i)
+            infos[i]["episode"] = {
+                "r": round(float(self._returns[i]), 6),
+                "l": int(self._lengths[i]),
+                "t": round(time.time() - self._started_at, 6),
+            }
+        if len(ended):
             self._returns[dones], self._lengths[dones] = 0.0, 0
         return obs, rewards.astype(np.float32, copy=False), dones, infos
+
+    def _own(self, obs: VecEnvObs) -> VecEnvObs:
+        # SyncVectorEnv(copy=False) writes each step's observations over the last one's.
+        return copy.deepcopy(obs) if getattr(self.envs.unwrapped, "copy", True) is False else obs
 
     def close(self) -> None:
         self.envs.close()
@@ -108,47 +119,51 @@ class GymVecEnv(VecEnv):
     def get_images(self) -> Sequence[np.ndarray | None]:
         return self.envs.render() or [None] * self.num_envs
 
+    def _each(self, indices: VecEnvIndices, what: str) -> list[gym.Env]:
+        """The single environments, where there are such."""
+        if not hasattr(self.envs.unwrapped, "envs"):
+            raise AttributeError(f"{self.envs} has no single environments in this process: {what} is only there for all of them")
+        return [self.envs.unwrapped.envs[i] for i in self._get_indices(indices)]
+
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        chosen = self._get_indices(indices)
-        if hasattr(self.envs.unwrapped, "get_attr"):  # Sync- and AsyncVectorEnv ask each of their environments
+        if hasattr(self.envs.unwrapped, "envs"):
+            return [env.get_wrapper_attr(attr_name) for env in self._each(indices, attr_name)]
+        if hasattr(self.envs.unwrapped, "get_attr"):  # AsyncVectorEnv asks its processes
             values = self.envs.unwrapped.get_attr(attr_name)
-            return [values[i] for i in chosen]
-        value = getattr(self.envs, attr_name)
-        return [value for _ in chosen]
+            return [values[i] for i in self._get_indices(indices)]
+        return [getattr(self.envs, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        chosen = list(self._get_indices(indices))
-        if hasattr(self.envs.unwrapped, "set_attr"):
-            values = list(self.envs.unwrapped.get_attr(attr_name))
-            for i in chosen:
-                values[i] = value
-            self.envs.unwrapped.set_attr(attr_name, values)
-        elif len(chosen) == self.num_envs:
-            setattr(self.envs.unwrapped, attr_name, value)
-        else:
-            raise ValueError(f"{self.envs} steps all its environments as one: {attr_name!r} can only be set for all of them")
+        if indices is None and not hasattr(self.envs.unwrapped, "envs"):
+            if hasattr(self.envs.unwrapped, "set_attr"):
+                self.envs.unwrapped.set_attr(attr_name, value)
+            else:
+                setattr(self.envs.unwrapped, attr_name, value)
+            return
+        for env in self._each(indices, attr_name):
+            env.set_wrapper_attr(attr_name, value)
 
-    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
-        chosen = self._get_indices(indices)
-        if hasattr(self.envs.unwrapped, "call"):
-            results = self.envs.unwrapped.call(method_name, *method_args, **method_kwargs)
-            return [results[i] for i in chosen]
-        raise ValueError(f"{self.envs} steps all its environments as one: it has no method {method_name!r} for each of them")
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        if indices is None and not hasattr(self.envs.unwrapped, "envs") and hasattr(self.envs.unwrapped, "call"):
+            return list(self.envs.unwrapped.call(method_name, *args, **kwargs))
+        return [env.get_wrapper_attr(method_name)(*args, **kwargs) for env in self._each(indices, method_name)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         # Episodes are counted here as a Monitor counts them, so that SB3's evaluation trusts them.
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
 
-def _spread(extras: dict[str, Any], infos: list[dict[str, Any]]) -> None:
-    """Gymnasium's dict of arrays, with its ``_key`` masks, as SB3's list of dicts."""
-    for key, values in extras.items():
-        if key.startswith("_") or key in ("final_obs", "final_info") or f"_{key}" not in extras:
-            continue
-        for i in np.flatnonzero(extras[f"_{key}"]):
-            infos[i][key] = values[i] if not isinstance(values, dict) else {k: v[i] for k, v in values.items()}
-    if isinstance(extras.get("final_info"), dict):
-        _spread(extras["final_info"], infos)
+def _info_of(extras: dict[str, Any], i: int) -> dict[str, Any]:
+    """Environment `i`'s own part of Gymnasium's dict of arrays, as the ``_key`` masks tell."""
+    return {
+        key: _info_of(values, i) if isinstance(values, dict) else values[i]
+        for key, values in extras.items()
+        if key not in AUTORESET_KEYS and f"_{key}" in extras and extras[f"_{key}"][i]
+    }
+
+
+def _row(obs: Any, i: int) -> Any:
+    return {key: values[i] for key, values in obs.items()} if isinstance(obs, dict) else obs[i]
 
 
 def make(env_id: str, n_envs: int = 1, **kwargs: Any) -> VecEnv:

@@ -1,4 +1,4 @@
-"""Any torch policy behind the verbs of `MLPStep`: what the loop uses where a network is too large or too rich for numpy."""
+"""Any torch policy behind the verbs of `MLPStep`: for networks that are too large or too rich for numpy."""
 
 from __future__ import annotations
 

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 
+from agents.onpolicy import OnPolicyLoop
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
 
 KIND = "sandbox.agent"
 COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 
 
-def save_agent(model: BaseAlgorithm, path: str | Path) -> None:
+def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
     """Write an agent's state, atomically.
 
     Parameters
     ----------
-    model : BaseAlgorithm
+    model : PPO
     path : str or Path
 
     Examples
@@ -53,12 +53,12 @@ def save_agent(model: BaseAlgorithm, path: str | Path) -> None:
     save_tensors(path, KIND, record, tensors)
 
 
-def load_agent(model: BaseAlgorithm, path: str | Path) -> None:
+def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
     """Fill an agent with the state that `save_agent` wrote; nothing in the file is run.
 
     Parameters
     ----------
-    model : BaseAlgorithm
+    model : PPO
         Of the same algorithm, with a policy of the same shape.
     path : str or Path
 

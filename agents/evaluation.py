@@ -32,13 +32,17 @@ class Evaluation:
     @property
     def interval(self) -> float:
         """Half the width of the mean's 95 % interval, by the normal approximation."""
-        return float(1.96 * self.returns.std(ddof=1) / len(self.returns) ** 0.5) if len(self.returns) > 1 else float("nan")
+        return (
+            float(1.96 * self.returns.std(ddof=1) / len(self.returns) ** 0.5) if len(self.returns) > 1 else float("nan")
+        )
 
     def __str__(self) -> str:
         return f"{self.mean:.1f} ± {self.interval:.1f}"
 
 
-def evaluate(model: Any, env: str | VecEnv, n_episodes: int = 100, seed: int = 0, deterministic: bool = True) -> Evaluation:
+def evaluate(
+    model: Any, env: str | VecEnv, n_episodes: int = 100, seed: int = 0, deterministic: bool = True
+) -> Evaluation:
     """Play full episodes, as many at a time as there are environments.
 
     Each environment plays the same number of episodes: taking the first to finish would favour the short ones.
@@ -95,7 +99,8 @@ def evaluate(model: Any, env: str | VecEnv, n_episodes: int = 100, seed: int = 0
 def interquartile_mean(scores: np.ndarray, n_resamples: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
     """The mean of the middle half of the scores, with a 95 % interval by the bootstrap (Agarwal et al., 2108.13264).
 
-    A quarter of the scores is cut off at each end; where a quarter is no whole number, the outermost that stay count in part.
+    A quarter of the scores is cut off at each end; where a quarter is no whole number, the outermost
+    that stay count in part.
 
     Parameters
     ----------
@@ -117,4 +122,5 @@ def interquartile_mean(scores: np.ndarray, n_resamples: int = 10_000, seed: int 
     weights = np.clip(np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) - n / 4, 0.0, 1.0)  # of the sorted scores
     draws = np.random.default_rng(seed).choice(scores, (n_resamples, n))
     means = np.sort(np.concatenate([scores[None], draws]), axis=1) @ weights / weights.sum()
-    return float(means[0]), *(float(q) for q in np.quantile(means[1:], [0.025, 0.975]))
+    low, high = np.quantile(means[1:], [0.025, 0.975])
+    return float(means[0]), float(low), float(high)

@@ -8,7 +8,7 @@ which a network's own backward pass goes on. A test holds the two together.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -147,11 +147,11 @@ def ppo_loss(
 class PPOGradient(NamedTuple):
     """The derivative of `ppo_loss`, and per sample what its metrics are made of; every field is [N]."""
 
-    by_log_probs: np.ndarray | Tensor
-    by_values: np.ndarray | Tensor
-    log_ratio: np.ndarray | Tensor
-    surrogate: np.ndarray | Tensor
-    errors: np.ndarray | Tensor
+    by_log_probs: Any
+    by_values: Any
+    log_ratio: Any
+    surrogate: Any
+    errors: Any
 
 
 def ppo_gradient(

@@ -5,8 +5,8 @@ This is the mathematics of ``ActorCriticPolicy`` with torch's autograd and Adam 
 every array is laid out once, every operation writes into memory that is already there.
 
 Activations are features-first, ``[D + 1, N]``: a layer's outputs lie in one piece, above a last row of ones that meets
-the bias, kept as the last column of the weights ``[D_out, D_in + 1]``. All weights are one flat vector, for Adam and the
-gradient's norm. `pull` copies them from the torch policy and `push` copies them back: the policy stays the truth.
+the bias, which is the last column of the weights ``[D_out, D_in + 1]``. All weights are one flat vector, for Adam and
+the gradient's norm. `pull` copies them from the torch policy and `push` copies them back: the policy stays the truth.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class MLPStep:
             self.places.append((policy.log_std, self.log_std, self.m[-n_actions:], self.v[-n_actions:]))
 
     def __reduce__(self) -> tuple[type[MLPStep], tuple[Any]]:
-        return MLPStep, (self.policy,)  # copied piece by piece, the matrices would no longer be views of the flat vector
+        return MLPStep, (
+            self.policy,
+        )  # copied piece by piece, the matrices would no longer be views of the flat vector
 
     # -- between torch and here ---------------------------------------------------------------------------------------
 
@@ -147,10 +149,11 @@ class MLPStep:
             for parameter, *arrays in self.places:
                 state = self.optimizer.state[parameter]
                 if not state:  # as Adam itself starts
-                    state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+                    state["step"] = torch.tensor(0.0)
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
                 state["step"].fill_(float(self.t))
                 for tensor, array in zip((parameter, state["exp_avg"], state["exp_avg_sq"]), arrays, strict=True):
-                    tensor.copy_(torch.from_numpy(array))
+                    tensor.detach().numpy()[...] = array  # half the time of torch's own copy
 
     # -- the network --------------------------------------------------------------------------------------------------
 
@@ -220,7 +223,9 @@ class MLPStep:
         """
         if self.gaussian:  # log p = -z^2 / 2 - log_std + const with z = (a - mean) / std, entropy = log_std + const
             delta = self.scaled * by_log_probs  # [A, N]
-            self.log_std_grad[...] = (delta * self.scaled).sum(axis=1) - by_log_probs.sum() + by_entropy * len(by_log_probs)
+            self.log_std_grad[...] = (
+                (delta * self.scaled).sum(axis=1) - by_log_probs.sum() + by_entropy * len(by_log_probs)
+            )
             delta *= np.exp(-self.log_std)[:, None]
         else:  # by the logits log p_a has the gradient onehot(a) - p, the entropy -p (log p + entropy)
             delta = self.p * -by_log_probs  # [A, N]
@@ -287,12 +292,18 @@ def refusal(policy: Any) -> str | None:
     Looks at the modules alone; whether the policy's methods are its own is the caller's question.
     """
     heads = (policy.action_net, policy.value_net)
-    linears = [module for part in (*_nets(policy), *heads) for module in part.modules() if isinstance(module, nn.Linear)]
+    linears = [
+        module for part in (*_nets(policy), *heads) for module in part.modules() if isinstance(module, nn.Linear)
+    ]
     if any(type(head) is not nn.Linear for head in heads) or any(linear.bias is None for linear in linears):
         return "its heads are not plain Linear layers, or a layer has no bias"
     for net in _nets(policy):
         kinds = [type(module) for module in net]
-        if kinds[::2] != [nn.Linear] * (len(kinds) // 2) or not set(kinds[1::2]) <= {nn.Tanh, nn.ReLU} or len(kinds) % 2:
+        if (
+            kinds[::2] != [nn.Linear] * (len(kinds) // 2)
+            or not set(kinds[1::2]) <= {nn.Tanh, nn.ReLU}
+            or len(kinds) % 2
+        ):
             return "its towers are not plain Linear + Tanh/ReLU layers"
     if len({kind for net in _nets(policy) for kind in map(type, net)}) > 2:
         return "its towers mix activations"

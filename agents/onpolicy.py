@@ -1,15 +1,15 @@
 """The loop of the on-policy agents: act, remember, learn, forget.
 
 `OnPolicyLoop` goes in front of a Stable-Baselines3 algorithm and replaces how it collects a rollout and how a minibatch
-reaches the weights; everything else stays SB3's: constructor, ``learn``, callbacks, logger keys, buffers, files. Where a
-user's own policy or buffer overrides what would be bypassed, SB3's code runs unchanged and `fast_path` says why.
+reaches the weights; everything else stays SB3's: constructor, ``learn``, callbacks, logger keys, buffers, files. Where
+a user's own policy or buffer overrides what would be bypassed, SB3's code runs unchanged and `fast_path` says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -52,11 +52,26 @@ class FastPath(NamedTuple):
         return f"{self.kind} ({self.reason})" if self.reason else self.kind
 
 
+class Network(Protocol):
+    """How the loop drives a policy: in numpy (`MLPStep`) or in torch (`Autograd`), whose arrays these are."""
+
+    def begin_rollout(self, shape: tuple[int, int], rng: np.random.Generator) -> None: ...
+    def act(self, obs: Any, n_steps: int) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]: ...
+    def values(self, obs: Any) -> np.ndarray: ...
+    def inputs(self, obs: Any) -> Any: ...
+    def array(self, rows: np.ndarray) -> Any: ...
+    def begin_update(self) -> None: ...
+    def forward(self, obs: Any, actions: Any) -> tuple[Any, Any, Any]: ...
+    def backward(self, by_log_probs: Any, by_values: Any, by_entropy: float) -> None: ...
+    def step(self, max_grad_norm: float) -> float: ...
+    def end_update(self) -> None: ...
+
+
 class OnPolicyLoop(OnPolicyAlgorithm):
     """A faster loop for an on-policy algorithm of Stable-Baselines3, mixed in before it."""
 
     precision = "fp32"
-    _network: MLPStep | Autograd | None = None
+    _network: Network | None = None
     _valid: np.ndarray | None = None  # [T, B], which steps to learn from, if not from all
 
     @property
@@ -70,16 +85,23 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         if not isinstance(policy, ActorCriticPolicy):
             return FastPath("inherited", f"{type(policy).__name__} is not an actor-critic policy")
         for name in BYPASSED:
-            if name in vars(policy) or not getattr(type(policy), name).__module__.startswith(("stable_baselines3.", "agents.")):
+            if name in vars(policy) or not getattr(type(policy), name).__module__.startswith(
+                ("stable_baselines3.", "agents.")
+            ):
                 return FastPath("inherited", f"{type(policy).__name__}.{name} is overridden")
         if type(self.rollout_buffer) not in (RolloutBuffer, DictRolloutBuffer):
             return FastPath("inherited", f"{type(self.rollout_buffer).__name__} is not one of SB3's rollout buffers")
-        if type(policy.features_extractor) is not FlattenExtractor or type(policy.mlp_extractor) not in (MlpExtractor, SB3MlpExtractor):
+        if type(policy.features_extractor) is not FlattenExtractor or type(policy.mlp_extractor) not in (
+            MlpExtractor,
+            SB3MlpExtractor,
+        ):
             return FastPath("autograd", "the policy is more than two MLPs")
         if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
             return FastPath("autograd", f"the observations are {type(space).__name__} of {space.dtype}, not floats")
         if not isinstance(self.action_space, (spaces.Discrete, spaces.Box)) or self.use_sde:
-            return FastPath("autograd", f"the actions are {'gSDE' if self.use_sde else type(self.action_space).__name__}")
+            return FastPath(
+                "autograd", f"the actions are {'gSDE' if self.use_sde else type(self.action_space).__name__}"
+            )
         if type(policy.action_dist) not in (CategoricalDistribution, DiagGaussianDistribution):
             return FastPath("autograd", f"the actions are drawn from {type(policy.action_dist).__name__}")
         if self.precision != "fp32":
@@ -103,7 +125,10 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         # From here on the weights are the policy's own: a saved agent carries what rebuilds its encoder, not a path.
         features, kwargs = self.policy.features_extractor, self.policy_kwargs.get("features_extractor_kwargs")
         if kwargs and isinstance(features, ZooFeatures) and hasattr(features.encoder, "spec"):
-            self.policy_kwargs = {**self.policy_kwargs, "features_extractor_kwargs": {**kwargs, "encoder": features.encoder.spec}}
+            self.policy_kwargs = {
+                **self.policy_kwargs,
+                "features_extractor_kwargs": {**kwargs, "encoder": features.encoder.spec},
+            }
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_network", "_valid"]
@@ -113,7 +138,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         with threads(one_thread), _unchecked_distributions():
             return super().learn(*args, **kwargs)
 
-    def _choose_network(self) -> MLPStep | Autograd | None:
+    def _choose_network(self) -> Network | None:
         """The policy as this loop drives it; None where SB3's own loop must."""
         path = self.fast_path
         if not path:
@@ -126,7 +151,9 @@ class OnPolicyLoop(OnPolicyAlgorithm):
 
     # -- act and remember ---------------------------------------------------------------------------------------------
 
-    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int) -> bool:
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
         """Act for `n_rollout_steps` steps and fill the buffer; False if the callback asked to stop.
 
         The local names are SB3's, for callbacks read them.
@@ -145,8 +172,10 @@ class OnPolicyLoop(OnPolicyAlgorithm):
 
         network.begin_rollout(shape, self._rng)
         step = lean_step(env)
-        truncated, self._valid = np.zeros(shape, bool), np.ones(shape, bool) if next_step is not None else None
-        cut_off: list[Any] = []  # the observations in which episodes were truncated, in the order of np.nonzero(truncated)
+        truncated, valid = np.zeros(shape, bool), np.ones(shape, bool)
+        cut_off: list[
+            Any
+        ] = []  # the observations in which episodes were truncated, in the order of np.nonzero(truncated)
         while n_steps < n_rollout_steps:
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
@@ -160,7 +189,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             new_obs, rewards, dones, infos = step(clipped_actions)
             self.num_timesteps += env.num_envs
             if next_step is not None:
-                self._valid[n_steps] = ~next_step.phantom
+                valid[n_steps] = ~next_step.phantom
                 self.num_timesteps -= int(next_step.phantom.sum())
             self._check_observation(new_obs)
             self._check_rewards(rewards)
@@ -172,26 +201,30 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             for i in np.flatnonzero(dones):
                 final_obs = infos[i].get("terminal_observation")
                 if final_obs is not None:
-                    self._check_observation(_stack([final_obs]), env_index=i)
+                    self._check_observation(_stack([final_obs]), env_index=int(i))
                     if infos[i].get("TimeLimit.truncated"):
                         truncated[n_steps, i] = True
                         cut_off.append(final_obs)
-            _remember(rollout_buffer, n_steps, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
+            _remember(
+                rollout_buffer, n_steps, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs
+            )
             n_steps += 1
-            self._last_obs = new_obs
+            self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
         rollout_buffer.pos, rollout_buffer.full = n_steps, True
+        self._valid = None if next_step is None else valid
 
-        rewards, values = rollout_buffer.rewards, rollout_buffer.values
+        all_rewards, all_values = rollout_buffer.rewards, rollout_buffer.values
         ended = np.concatenate([rollout_buffer.episode_starts[1:], dones[None]])
-        next_values = np.concatenate([values[1:], network.values(new_obs)[None]])
+        next_values = np.concatenate([all_values[1:], network.values(new_obs)[None]])
         if cut_off:
             next_values[truncated] = network.values(_stack(cut_off))
         terminated = ended * ~truncated
         rollout_buffer.advantages, rollout_buffer.returns = gae(
-            rewards, values, next_values, terminated, truncated, self.gamma, self.gae_lambda
+            all_rewards, all_values, next_values, terminated, truncated, self.gamma, self.gae_lambda
         )
-        rewards += self.gamma * next_values * truncated  # as SB3 leaves the buffer: what a cut-off episode would have brought
+        # As SB3 leaves the buffer: with what a cut-off episode would still have brought.
+        all_rewards += self.gamma * next_values * truncated
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -199,8 +232,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     # -- learn --------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _update(self, network: MLPStep | Autograd) -> Iterator[Samples]:
-        """The rollout's samples for `network`, whose new weights reach the policy when the block ends without an error."""
+    def _update(self, network: Network) -> Iterator[Samples]:
+        """The rollout's samples for `network`; the policy gets its new weights if the block ends without error."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         network.begin_update()
@@ -268,17 +301,17 @@ class OnPolicyLoop(OnPolicyAlgorithm):
 
     def _stop(self, quantity: str, where: str, value: Any) -> None:
         raise NonFiniteError(
-            f"{quantity} {where} is {value} at step {self.num_timesteps}: training stopped, the weights are those before it"
+            f"{quantity} {where} is {value} at step {self.num_timesteps}: training stopped with the weights before it"
         )
 
 
-def _remember(buffer: RolloutBuffer, t: int, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any) -> None:
+def _remember(
+    buffer: RolloutBuffer, t: int, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any
+) -> None:
     """What ``RolloutBuffer.add`` does, each array written once."""
-    if isinstance(obs, dict):
-        for key, rows in buffer.observations.items():
-            rows[t] = obs[key].reshape(rows[t].shape)
-    else:
-        buffer.observations[t] = obs.reshape(buffer.observations[t].shape)
+    stored: Any = buffer.observations
+    for rows, new in ((stored[key], obs[key]) for key in stored) if isinstance(stored, dict) else ((stored, obs),):
+        rows[t] = new.reshape(rows[t].shape)
     buffer.actions[t] = actions.reshape(buffer.actions[t].shape)
     buffer.rewards[t] = rewards
     buffer.episode_starts[t] = starts

@@ -23,7 +23,15 @@ from torch import Tensor, nn
 from sandbox import zoo
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
-ACTIVATIONS = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.LeakyReLU: "leaky_relu", nn.ELU: "elu", nn.GELU: "gelu", nn.SiLU: "silu"}
+ACTIVATIONS = {
+    nn.Tanh: "tanh",
+    nn.ReLU: "relu",
+    nn.Sigmoid: "sigmoid",
+    nn.LeakyReLU: "leaky_relu",
+    nn.ELU: "elu",
+    nn.GELU: "gelu",
+    nn.SiLU: "silu",
+}
 
 
 class MlpExtractor(torch_layers.MlpExtractor):
@@ -32,11 +40,14 @@ class MlpExtractor(torch_layers.MlpExtractor):
     def __init__(self, feature_dim: int, net_arch: Any, activation: str, device: torch.device):
         nn.Module.__init__(self)  # not SB3's: it would draw the same initial weights once more
         widths = net_arch if isinstance(net_arch, dict) else {"pi": net_arch, "vf": net_arch}
-        self.policy_net, self.value_net = (
-            zoo.build("mlp", in_shape=(feature_dim,), widths=tuple(widths.get(key, ())), activation=activation, init=None).to(device)
+        towers: list[Any] = [
+            zoo.build(
+                "mlp", in_shape=(feature_dim,), widths=tuple(widths.get(key, ())), activation=activation, init=None
+            )
             for key in ("pi", "vf")
-        )
-        self.latent_dim_pi, self.latent_dim_vf = self.policy_net.out_features, self.value_net.out_features
+        ]
+        self.policy_net, self.value_net = (tower.to(device) for tower in towers)
+        self.latent_dim_pi, self.latent_dim_vf = (tower.out_features for tower in towers)
 
 
 class NatureCNN(torch_layers.NatureCNN):
@@ -77,16 +88,17 @@ class ZooFeatures(BaseFeaturesExtractor):
     torch.Size([1, 64])
     """
 
-    def __init__(self, observation_space: gym.Space, encoder: str | Path | dict[str, Any] | nn.Module, freeze: bool = False):
+    def __init__(
+        self, observation_space: gym.Space, encoder: str | Path | dict[str, Any] | nn.Module, freeze: bool = False
+    ):
         module = as_encoder(encoder, observation_space)
-        super().__init__(observation_space, module.out_features)
-        self.encoder = module
-        self.freeze = freeze
+        super().__init__(observation_space, int(module.out_features))  # type: ignore[arg-type]
+        self.encoder, self.freeze, self.shape = module, freeze, observed_shape(observation_space)
         if freeze:
             module.requires_grad_(False).eval()
 
     def forward(self, obs: Tensor) -> Tensor:  # [B, ...] -> [B, features_dim]
-        return self.encoder(obs)
+        return self.encoder(obs.reshape(len(obs), *self.shape))  # SB3 makes discrete ones [B, 1, D] in an update
 
     def train(self, mode: bool = True) -> ZooFeatures:
         super().train(mode)
@@ -96,6 +108,17 @@ class ZooFeatures(BaseFeaturesExtractor):
 
     def apply(self, fn: Callable[[nn.Module], None]) -> ZooFeatures:
         return self  # an initialisation of SB3 that is meant for fresh weights
+
+
+def observed_shape(space: gym.Space) -> tuple[int, ...]:
+    """The shape of one observation as SB3's preprocessing leaves it: a box as it is, anything discrete one-hot.
+
+    Examples
+    --------
+    >>> observed_shape(spaces.Box(0, 1, (3, 2))), observed_shape(spaces.Discrete(5))
+    ((3, 2), (5,))
+    """
+    return tuple(space.shape) if isinstance(space, spaces.Box) else (get_flattened_obs_dim(space),)
 
 
 def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Space) -> nn.Module:
@@ -119,12 +142,16 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
         If there is no such encoder, or it takes inputs of another shape.
     """
     if isinstance(space, spaces.Dict):
-        raise ValueError("encoder= takes one observation, not a dictionary of them: use features_extractor_class for those")
-    shape = tuple(space.shape) if isinstance(space, spaces.Box) else (get_flattened_obs_dim(space),)
+        raise ValueError(
+            "encoder= takes one observation, not a dictionary of them: use features_extractor_class for those"
+        )
+    shape = observed_shape(space)
     if isinstance(encoder, nn.Module):
         module = copy.deepcopy(encoder)
         if not isinstance(getattr(module, "out_features", None), int):
-            raise ValueError(f"encoder={type(encoder).__name__} has no integer attribute out_features: say how many features it gives")
+            raise ValueError(
+                f"encoder={type(encoder).__name__} needs an integer attribute out_features: how many features it gives"
+            )
     elif isinstance(encoder, dict):
         module = zoo.build(encoder["name"], **encoder["kwargs"])
     elif Path(encoder).suffix or "/" in str(encoder):
@@ -160,11 +187,13 @@ def with_encoder(policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: boo
     }
 
 
-class ZooNetworks:
+class ZooNetworks(sb3.ActorCriticPolicy):
     """Mixed into a policy of SB3, it takes the networks from the zoo and steps Adam in one fused operation."""
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        if self.optimizer_class is torch.optim.Adam and not {"fused", "foreach", "differentiable"} & set(self.optimizer_kwargs):
+        if self.optimizer_class is torch.optim.Adam and not {"fused", "foreach", "differentiable"} & set(
+            self.optimizer_kwargs
+        ):
             self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
         super()._build(lr_schedule)
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import explained_variance
 from torch import nn
 
 from agents import vecenv
-from agents.losses import approx_kl, normalize, ppo_gradient
+from agents.losses import PPOGradient, approx_kl, normalize, ppo_gradient
 from agents.onpolicy import OnPolicyLoop
 from agents.policies import POLICIES, with_encoder
 from agents.rollout import minibatches
@@ -24,8 +24,8 @@ from agents.rollout import minibatches
 class PPO(OnPolicyLoop, stable_baselines3.PPO):
     """Proximal policy optimisation: act with a policy, then improve it in small steps that stay near it.
 
-    It *is* ``stable_baselines3.PPO``, with its constructor, methods, callbacks, logger keys and files; only the loop and
-    the arithmetic are its own. `fast_path` tells how an agent is trained.
+    It *is* ``stable_baselines3.PPO``, with its constructor, methods, callbacks, logger keys and files; only the loop
+    and the arithmetic are its own. `fast_path` tells how an agent is trained.
 
     Parameters
     ----------
@@ -131,12 +131,16 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         """Improve the policy on the rollout just collected, `n_epochs` times over."""
         network = self._choose_network()
         if network is None:
-            return super().train()
+            super().train()
+            return
         if self._valid is not None and not self._valid.any():
-            return None  # every environment did nothing but reset
-        clip_range = self.clip_range(self._current_progress_remaining)
-        clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(self._current_progress_remaining)
-        gradients, entropies, stop = [], [], False
+            return  # every environment did nothing but reset
+        progress_remaining, clip_range_vf = self._current_progress_remaining, None
+        clip_range = self.clip_range(progress_remaining)  # type: ignore[operator]  # `_setup_model` made it a schedule
+        if self.clip_range_vf is not None:
+            clip_range_vf = self.clip_range_vf(progress_remaining)  # type: ignore[operator]
+        gradients: list[PPOGradient] = []
+        entropies, stop = [], False
         with self._update(network) as samples:
             for epoch in range(self.n_epochs):
                 epoch_start = len(gradients)
@@ -170,7 +174,9 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
             return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else torch.cat(arrays).cpu().numpy()
 
         log_ratio, last = join([g.log_ratio for g in gradients]), gradients[-1]
-        last_loss = self.vf_coef * (last.errors**2).mean() - last.surrogate.mean() - self.ent_coef * entropies[-1].mean()
+        last_loss = (
+            self.vf_coef * (last.errors**2).mean() - last.surrogate.mean() - self.ent_coef * entropies[-1].mean()
+        )
         for name, value in {
             "entropy_loss": -join(entropies).mean(),
             "policy_gradient_loss": -join([g.surrogate for g in gradients]).mean(),

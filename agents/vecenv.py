@@ -30,8 +30,8 @@ class GymVecEnv(VecEnv):
     Parameters
     ----------
     envs : gymnasium.vector.VectorEnv
-        With SAME_STEP autoreset, taken as it is; or NEXT_STEP, where the step after an episode's end only resets and its
-        action is ignored: such phantom transitions are marked in `phantom`, and the agents here leave them out.
+        With SAME_STEP autoreset, taken as it is; or NEXT_STEP, where the step after an episode's end only resets and
+        its action is ignored: such phantom transitions are marked in `phantom`, and the agents here leave them out.
 
     Attributes
     ----------
@@ -55,7 +55,9 @@ class GymVecEnv(VecEnv):
     def __init__(self, envs: VectorEnv):
         mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         if mode is AutoresetMode.DISABLED:
-            raise ValueError("the vector environment has autoreset DISABLED: make it with autoreset_mode=SAME_STEP or NEXT_STEP")
+            raise ValueError(
+                "the vector environment has autoreset DISABLED: make it with autoreset_mode=SAME_STEP or NEXT_STEP"
+            )
         self.envs = envs
         self.next_step = mode is AutoresetMode.NEXT_STEP
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
@@ -96,7 +98,7 @@ class GymVecEnv(VecEnv):
                 if dones[i] and not self.next_step:  # what is not final is already the next episode's
                     self.reset_infos[i], own = own, _info_of(extras.get("final_info") or {}, i)
                 infos[i].update(own)
-        for i in ended:
+        for i in ended.tolist():
             final_obs = obs if self.next_step else extras["final_obs"]
             infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             infos[i]["terminal_observation"] = _row(final_obs, i)
@@ -117,12 +119,14 @@ class GymVecEnv(VecEnv):
         self.envs.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        return self.envs.render() or [None] * self.num_envs
+        return list(self.envs.render() or [None] * self.num_envs)  # type: ignore[arg-type]
 
     def _each(self, indices: VecEnvIndices, what: str) -> list[gym.Env]:
         """The single environments, where there are such."""
         if not hasattr(self.envs.unwrapped, "envs"):
-            raise AttributeError(f"{self.envs} has no single environments in this process: {what} is only there for all of them")
+            raise AttributeError(
+                f"{self.envs} has no single environments in this process: {what} is only there for all of them"
+            )
         return [self.envs.unwrapped.envs[i] for i in self._get_indices(indices)]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
@@ -237,9 +241,10 @@ def lean_step(env: VecEnv) -> Step:
 
     ``DummyVecEnv`` copies every observation and every info twice. Here each is written once, into memory of its own.
     """
-    if type(env) is not DummyVecEnv or env.keys != [None]:
+    if type(env) is not DummyVecEnv or env.keys != [None] or {"step", "step_async", "step_wait"} & vars(env).keys():
         return env.step
-    envs, shape, dtype = env.envs, env.buf_obs[None].shape, env.buf_obs[None].dtype
+    space: Any = env.observation_space
+    envs, shape, dtype = env.envs, (env.num_envs, *space.shape), space.dtype
     reset_infos = env.reset_infos
 
     def step(actions: np.ndarray) -> VecEnvStepReturn:

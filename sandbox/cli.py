@@ -19,14 +19,25 @@ if TYPE_CHECKING:
 ALGORITHMS = {"ppo": "agents.ppo:PPO"}
 BENCHES = {
     "env-steps": ("sandbox.bench.env_steps", "steps/s of our environments against Gymnasium's"),
-    "ppo-cartpole": ("sandbox.bench.ppo_cartpole", "PPO on CartPole against Stable-Baselines3: speed, return, time to solve"),
+    "ppo-cartpole": (
+        "sandbox.bench.ppo_cartpole",
+        "PPO on CartPole against Stable-Baselines3: speed, return, time to solve",
+    ),
 }
 DEMOS = {
     "cartpole_ppo": "the library in a page: train PPO, evaluate it, draw an episode",
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
 }
-NOT_FLAGS = ("verbose", "seed", "n_envs", "tensorboard_log", "_init_setup_model", "rollout_buffer_class", "rollout_buffer_kwargs")
+NOT_FLAGS = (
+    "verbose",
+    "seed",
+    "n_envs",
+    "tensorboard_log",
+    "_init_setup_model",
+    "rollout_buffer_class",
+    "rollout_buffer_kwargs",
+)
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -59,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(version("rl-unsup-sandbox"))
             return 0
         if not argv or argv[0] in ("-h", "--help"):
-            print("usage: sandbox COMMAND [...]\n\nReinforcement learning and unsupervised learning, to run and to import.\n\ncommands:")
-            print("\n".join(f"  {name:8s}{text}" for name, (_, text) in commands.items()))
+            print("usage: sandbox COMMAND [...]\n\nReinforcement and unsupervised learning, to run and to import.")
+            print("\ncommands:\n" + "\n".join(f"  {name:8s}{text}" for name, (_, text) in commands.items()))
             print("\nBegin with `sandbox train CartPole-v1`; `sandbox COMMAND --help` says more about each.")
             return 0
         if argv[0] not in commands:
@@ -87,15 +98,30 @@ def train(argv: list[str]) -> int:
         description="Train an agent, evaluate it over 100 full episodes, and keep everything in a run folder.",
         epilog=TRAIN_EXAMPLES,
     )
-    parser.add_argument("words", nargs="*", metavar="[ALGORITHM] ENV", help="any Gymnasium id; the algorithm is the preset's by default")
-    parser.add_argument("--preset", metavar="NAME", help="named settings (see `sandbox list`); none: the algorithm's own defaults")
+    parser.add_argument(
+        "words", nargs="*", metavar="[ALGORITHM] ENV", help="any Gymnasium id; the algorithm is the preset's by default"
+    )
+    parser.add_argument(
+        "--preset", metavar="NAME", help="named settings (see `sandbox list`); none: the algorithm's own defaults"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of everything random; default 0")
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="N runs, with seeds counted up from --seed")
-    parser.add_argument("--n-timesteps", type=count, metavar="N", help="steps of all environments together; default the preset's, or 100000")
-    parser.add_argument("--n-envs", type=count, metavar="N", help="environments side by side; default the preset's, or 8")
-    parser.add_argument("--eval-every", type=int, metavar="N", help="steps between evaluations, 0 for none; default a tenth of all")
+    parser.add_argument(
+        "--n-timesteps",
+        type=count,
+        metavar="N",
+        help="steps of all environments together; default the preset's, or 100000",
+    )
+    parser.add_argument(
+        "--n-envs", type=count, metavar="N", help="environments side by side; default the preset's, or 8"
+    )
+    parser.add_argument(
+        "--eval-every", type=int, metavar="N", help="steps between evaluations, 0 for none; default a tenth of all"
+    )
     parser.add_argument("--eval-episodes", type=count, default=20, metavar="N", help="episodes of each; default 20")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders go; default runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders go; default runs"
+    )
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's events, too")
 
@@ -111,11 +137,13 @@ def train(argv: list[str]) -> int:
 
     if resumed:
         if args["words"] or settings or args["preset"]:
-            raise UsageError("--resume takes everything from the run but --n-timesteps; for other settings begin a new run")
+            raise UsageError(
+                "--resume takes everything from the run but --n-timesteps; for other settings begin a new run"
+            )
         if args["n_timesteps"]:
             resumed.config["n_timesteps"] = args["n_timesteps"]
         return 0 if _train(_build(algorithm, resumed.config), resumed, args["tensorboard"], resume=True) else 130
-    results = []
+    results: list[tuple[int, Run, Any]] = []
     for seed in range(args["seed"], args["seed"] + args["seeds"]):
         config = _configuration(name, seed, args, settings)
         if not results:
@@ -154,12 +182,18 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
 
     words = [word for word in args["words"] if word.lower() != name]
     if len(words) != 1:
-        known = f"{words[0]!r} is not an algorithm{nearest(words[0], ALGORITHMS)}" if len(words) > 1 else "which environment? For example CartPole-v1"
+        known = (
+            f"{words[0]!r} is not an algorithm{nearest(words[0], ALGORITHMS)}"
+            if len(words) > 1
+            else "which environment? For example CartPole-v1"
+        )
         raise UsageError(f"{known}; see `sandbox list`")
     env = _known_env(words[0])
     overlays = find(env, name)
     if args["preset"] not in (None, "none", *overlays):
-        raise UsageError(f"unknown preset {args['preset']!r} of {name} for {env}{nearest(args['preset'], [*overlays, 'none'])}")
+        raise UsageError(
+            f"unknown preset {args['preset']!r} of {name} for {env}{nearest(args['preset'], [*overlays, 'none'])}"
+        )
     chosen = None if args["preset"] == "none" else overlays.get(args["preset"] or next(iter(overlays), ""))
     preset = dict(chosen.settings) if chosen else {}
     n_timesteps = args["n_timesteps"] or preset.pop("n_timesteps", 100_000)
@@ -194,14 +228,25 @@ def _known_env(env: str) -> str:
     except (gym.error.Error, ImportError) as error:
         from envs import IDS
 
-        reason = "" if isinstance(error, gym.error.UnregisteredEnv | gym.error.NameNotFound) else f" ({' '.join(str(error).split())})"
-        raise UsageError(f"unknown environment {env!r}{nearest(env, [*IDS, *gym.registry])}{reason}; see `sandbox list`") from None
+        reason = (
+            ""
+            if isinstance(error, gym.error.UnregisteredEnv | gym.error.NameNotFound)
+            else f" ({' '.join(str(error).split())})"
+        )
+        raise UsageError(
+            f"unknown environment {env!r}{nearest(env, [*IDS, *gym.registry])}{reason}; see `sandbox list`"
+        ) from None
     return env
 
 
 def _say_what(config: dict[str, Any]) -> None:
-    faster = "" if config["env_id"] == config["env"] else f" as {config['env_id']} (steps equal, all environments at once)"
-    print(f"{config['algorithm']} on {config['env']}{faster}, preset {config['preset']}, seed {config['seed']}", flush=True)
+    faster = (
+        "" if config["env_id"] == config["env"] else f" as {config['env_id']} (steps equal, all environments at once)"
+    )
+    print(
+        f"{config['algorithm']} on {config['env']}{faster}, preset {config['preset']}, seed {config['seed']}",
+        flush=True,
+    )
 
 
 def _build(algorithm: type, config: dict[str, Any]) -> Any:
@@ -247,7 +292,11 @@ def _compare(results: list[tuple[int, Run, Any]], root: Path) -> None:
     mean, low, high = interquartile_mean(np.array([result.mean for _, _, result in results]))
     print(f"\n{len(results)} seeds: interquartile mean {mean:.1f}, 95 % interval {low:.1f} to {high:.1f}")
     print("\n".join(f"  seed {seed}: {result}  {run.folder}" for seed, run, result in results))
-    path = root / config["algorithm"] / f"{results[0][1].folder.name}_to_{results[-1][1].folder.name.rsplit('_', 1)[1]}.png"
+    path = (
+        root
+        / config["algorithm"]
+        / f"{results[0][1].folder.name}_to_{results[-1][1].folder.name.rsplit('_', 1)[1]}.png"
+    )
     title = f"{config['algorithm'].upper()} on {config['env']}, interquartile mean {mean:.1f} [{low:.1f}, {high:.1f}]"
     plot_learning_curves(path, {f"seed {seed}": run.metrics for seed, run, _ in results}, title)
     print(f"  {path}")
@@ -287,30 +336,41 @@ def _algorithm(name: str) -> Any:
 
 
 def evaluate(argv: list[str]) -> int:
-    parser = Parser(prog="sandbox eval", description="Play full episodes with the agent of a run, and say how good it is.")
+    parser = Parser(
+        prog="sandbox eval", description="Play full episodes with the agent of a run, and say how good it is."
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/ppo/CartPole-v1_1")
     parser.add_argument("--episodes", type=count, default=100, metavar="N", help="default 100")
     parser.add_argument("--seed", type=int, default=20_000, metavar="INT", help="of the environments; default 20000")
     parser.add_argument("--best", action="store_true", help="the agent at its best evaluation, not the last one")
-    parser.add_argument("--stochastic", action="store_true", help="draw actions from the policy instead of its likeliest")
+    parser.add_argument(
+        "--stochastic", action="store_true", help="draw actions from the policy instead of its likeliest"
+    )
     args = parser.parse(argv)
     from agents.evaluation import evaluate as play
 
     run, model = _trained(args.run, args.best)
     result = play(model, run.config["env_id"], args.episodes, args.seed, deterministic=not args.stochastic)
-    print(f"{args.episodes} episodes: return {result}, from {result.returns.min():.1f} to {result.returns.max():.1f}; "
-          f"length {result.lengths.mean():.1f}")  # fmt: skip
+    low, high, length = result.returns.min(), result.returns.max(), result.lengths.mean()
+    print(f"{args.episodes} episodes: return {result}, from {low:.1f} to {high:.1f}; {length:.1f} steps")
     return 0
 
 
 def watch(argv: list[str]) -> int:
     parser = Parser(prog="sandbox watch", description="See the agent of a run play an episode.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/ppo/CartPole-v1_1")
-    parser.add_argument("--in", dest="where", choices=["window", "gif", "terminal"], help="default: a window, or a GIF without a display")
+    parser.add_argument(
+        "--in",
+        dest="where",
+        choices=["window", "gif", "terminal"],
+        help="default: a window, or a GIF without a display",
+    )
     parser.add_argument("--seed", type=int, default=10_000, metavar="INT", help="of the environment; default 10000")
     parser.add_argument("--best", action="store_true", help="the agent at its best evaluation, not the last one")
     args = parser.parse(argv)
-    display = sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    display = sys.platform in ("win32", "darwin") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
     where = args.where or ("window" if display and importlib.util.find_spec("pygame") else "gif")
     if where == "window" and not importlib.util.find_spec("pygame"):
         raise UsageError("a window needs pygame: pip install 'rl-unsup-sandbox[render]'; or watch --in gif")
@@ -348,8 +408,8 @@ def list_all(argv: list[str]) -> int:
         print("\n".join(f"  {name:{width}s}{text}".rstrip() for name, text in rows))
 
     print("Names for `sandbox train`, `bench` and `demo`, and for `zoo.build` and `encoder=`.")
-    section("algorithms", [(name, path) for name, path in ALGORITHMS.items()])
-    section("encoders and other networks", [(name, path) for name, path in ZOO.items()])
+    section("algorithms", list(ALGORITHMS.items()))
+    section("encoders and other networks", list(ZOO.items()))
     section("environments (and every id of Gymnasium)", [(name, "") for name in IDS])
     section("presets", [(f"{p.algorithm} {p.env} --preset {p.name}", p.about) for p in presets()])
     section("benches", [(name, text) for name, (_, text) in BENCHES.items()])
@@ -358,8 +418,9 @@ def list_all(argv: list[str]) -> int:
 
 
 def bench(argv: list[str]) -> int:
-    parser = Parser(prog="sandbox bench", description="Measure ours against the peer, on the same work, with quality beside speed.",
-                    epilog="\n".join(f"  {name:14s}{text}" for name, (_, text) in BENCHES.items()))  # fmt: skip
+    text = "Measure ours against the peer, on the same work, with quality beside speed."
+    listing = "\n".join(f"  {name:14s}{about}" for name, (_, about) in BENCHES.items())
+    parser = Parser(prog="sandbox bench", description=text, epilog=f"benches:\n{listing}")
     parser.add_argument("name", metavar="NAME", help="one of those below; NAME --help says more")
     name = parser.parse(argv[:1]).name
     if name not in BENCHES:
@@ -368,8 +429,9 @@ def bench(argv: list[str]) -> int:
 
 
 def demo(argv: list[str]) -> int:
-    parser = Parser(prog="sandbox demo", description="Run a short program that is meant to be read and copied.",
-                    epilog="\n".join(f"  {name:18s}{text}" for name, text in DEMOS.items()))  # fmt: skip
+    listing = "\n".join(f"  {name:18s}{about}" for name, about in DEMOS.items())
+    text = "Run a short program that is meant to be read and copied."
+    parser = Parser(prog="sandbox demo", description=text, epilog=f"demos:\n{listing}")
     parser.add_argument("name", metavar="NAME", help="one of those below")
     parser.add_argument("--source", action="store_true", help="print the program instead")
     args = parser.parse(argv)

@@ -26,12 +26,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parse everything, or name the flags nearest to the first unknown one."""
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
-            raise UsageError(f"unknown flag {unknown[0]}{nearest(unknown[0].split('=')[0], flags)}; see `{self.prog} --help`")
+            raise UsageError(
+                f"unknown flag {unknown[0]}{nearest(unknown[0].split('=')[0], flags)}; see `{self.prog} --help`"
+            )
         return namespace
 
 
@@ -67,7 +69,9 @@ def count(text: str) -> int:
     return int(value)
 
 
-def add_signature(parser: argparse.ArgumentParser, function: Callable[..., Any], title: str, skip: Iterable[str] = ()) -> None:
+def add_signature(
+    parser: argparse.ArgumentParser, function: Callable[..., Any], title: str, skip: Iterable[str] = ()
+) -> None:
     """Add a flag ``--like-this`` for each parameter ``like_this`` that has a default; what is not given is not set.
 
     Parameters
@@ -109,7 +113,8 @@ def join_dotted(argv: Sequence[str]) -> list[str]:
     >>> join_dotted(["--a", "1", "--kw.x", "[2]", "--kw.y=3"])
     ['--a', '1', '--kw={"x": [2], "y": 3}']
     """
-    plain, dotted = [], {}
+    plain: list[str] = []
+    dotted: dict[str, dict[str, Any]] = {}
     words = iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
@@ -123,7 +128,7 @@ def join_dotted(argv: Sequence[str]) -> list[str]:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, generic ones by their origin: ``float | Callable[...] | None`` -> float, Callable, None."""
+    """The members of a union, generic ones by their origin: ``float | Callable[...]`` -> float, Callable."""
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return tuple(get_origin(member) or member for member in members)
 
@@ -158,7 +163,9 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
             if dict in members:
                 return dict(yaml.safe_load(text).items())
         except (ValueError, KeyError, AttributeError, argparse.ArgumentTypeError, yaml.YAMLError) as error:
-            raise argparse.ArgumentTypeError(str(error) if Callable in members else f"{text!r} is not {_metavar(annotation)}") from None
+            raise argparse.ArgumentTypeError(
+                str(error) if Callable in members else f"{text!r} is not {_metavar(annotation)}"
+            ) from None
         return text
 
     return read

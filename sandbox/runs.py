@@ -82,7 +82,10 @@ class Run:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise FileError(f"{path}: damaged: {' '.join(str(error).split())}") from error
-        if not isinstance(config, dict) or not {"algorithm", "env", "env_id", "seed", "n_timesteps", "settings"} <= config.keys():
+        if (
+            not isinstance(config, dict)
+            or not {"algorithm", "env", "env_id", "seed", "n_timesteps", "settings"} <= config.keys()
+        ):
             raise FileError(f"{path}: damaged, or not the configuration of a training run")
         return cls(folder, config)
 

@@ -31,11 +31,21 @@ def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> Non
     for colour, (label, table) in enumerate(tables.items()):
         columns = read_metrics(table)
         steps = np.array(columns[STEP])
-        for column, style, name in (("rollout/ep_rew_mean", "-", "training, mean of the last episodes"), ("eval/mean_return", "o", "evaluation")):
+        for column, style, name in (
+            ("rollout/ep_rew_mean", "-", "training, mean of the last episodes"),
+            ("eval/mean_return", "o", "evaluation, greedy"),
+        ):
             values = np.array(columns.get(column, []))
             if np.isfinite(values).any():
                 there = np.isfinite(values)
-                axes.plot(steps[there], values[there], style, color=f"C{colour}", markersize=4, label=f"{label} {name}".strip())
+                axes.plot(
+                    steps[there],
+                    values[there],
+                    style,
+                    color=f"C{colour}",
+                    markersize=4,
+                    label=f"{label} {name}".strip(),
+                )
     axes.set(xlabel="steps of the environment", ylabel="return of an episode", title=title)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -45,7 +55,9 @@ def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> Non
         figure.savefig(draft)
 
 
-def write_gif(path: Path, frames: Sequence[np.ndarray], fps: float, max_frames: int = 150, max_width: int = 320) -> None:
+def write_gif(
+    path: Path, frames: Sequence[np.ndarray], fps: float, max_frames: int = 150, max_width: int = 320
+) -> None:
     """Write frames ``[H, W, 3]`` uint8 as a GIF: thinned and shrunk to what a page can carry, at the same pace.
 
     Raises
@@ -80,7 +92,10 @@ def show_in_terminal(frames: Sequence[np.ndarray], fps: float, width: int = 80) 
         top_bottom = np.asarray(image.resize((width, height))).reshape(height // 2, 2, width, 3)
         lines = []
         for top, bottom in top_bottom.transpose(0, 2, 1, 3).swapaxes(1, 2):
-            cells = (f"\x1b[38;2;{a[0]};{a[1]};{a[2]}m\x1b[48;2;{b[0]};{b[1]};{b[2]}m▀" for a, b in zip(top, bottom, strict=True))
+            cells = (
+                f"\x1b[38;2;{a[0]};{a[1]};{a[2]}m\x1b[48;2;{b[0]};{b[1]};{b[2]}m▀"
+                for a, b in zip(top, bottom, strict=True)
+            )
             lines.append("".join(cells) + "\x1b[0m")
         sys.stdout.write("\n".join(lines) + f"\x1b[{height // 2 - 1}A\r")
         sys.stdout.flush()

@@ -5,11 +5,12 @@ The command line is one caller; a configuration is a plain dictionary, and so ar
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents import vecenv
 from agents.checkpoint import load_agent, save_agent
 from agents.evaluation import Evaluation, evaluate
+from agents.onpolicy import OnPolicyLoop
 from sandbox import show
 from sandbox.runs import Run, write_evaluation
 from sandbox.training import schedules
@@ -31,7 +33,7 @@ from sandbox.training.checkpoint import FileError
 from sandbox.training.log import MetricsCSV, ProgressLine
 
 EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
-N_EVALUATIONS = 10  # beside training
+EVAL_RETURN = "eval/mean_return"
 
 
 def build(algorithm: type, config: dict[str, Any], envs: VecEnv | None = None) -> Any:
@@ -58,7 +60,12 @@ def policy_for(space: gym.Space) -> str:
     """The name of the policy that suits the observations."""
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
-    return "CnnPolicy" if is_image_space(space) and min(space.shape[-2:]) >= 36 else "MlpPolicy"
+    large = isinstance(space, spaces.Box) and is_image_space(space) and min(space.shape[-2:]) >= 36
+    return "CnnPolicy" if large else "MlpPolicy"
+
+
+class Metrics(MetricsCSV, KVWriter):
+    """The run's table, as an output of SB3's logger."""
 
 
 class RunCallback(BaseCallback):
@@ -68,23 +75,28 @@ class RunCallback(BaseCallback):
     ----------
     run : Run
     progress : ProgressLine
-    eval_every, eval_episodes : int
-        Steps between two evaluations (0 for none), and how many episodes each.
+    envs : VecEnv
+        To evaluate in, every ``eval_every`` steps of the run's configuration.
+    best_return : float
+        What the best agent so far has reached.
     checkpoint_seconds : float
         Time between two checkpoints: what a crash can lose.
     """
 
-    def __init__(self, run: Run, progress: ProgressLine, eval_every: int, eval_episodes: int = 20, checkpoint_seconds: float = 60.0):
+    model: OnPolicyLoop
+
+    def __init__(
+        self, run: Run, progress: ProgressLine, envs: VecEnv, best_return: float, checkpoint_seconds: float = 15.0
+    ):
         super().__init__()
-        self.run, self.progress = run, progress
-        self.eval_every, self.eval_episodes, self.checkpoint_seconds = eval_every, eval_episodes, checkpoint_seconds
-        self.best_return = -np.inf
+        self.run, self.progress, self.envs, self.best_return = run, progress, envs, best_return
+        self.eval_every, self.eval_episodes = run.config["eval_every"], run.config["eval_episodes"]
+        self.checkpoint_seconds = checkpoint_seconds
         self.interrupted = False
 
     def _on_training_start(self) -> None:
-        self.next_eval = self.num_timesteps + self.eval_every if self.eval_every else np.inf
+        self.next_eval = self.num_timesteps + self.eval_every if self.eval_every else math.inf
         self.last_checkpoint = time.monotonic()
-        self.eval_envs = vecenv.make(self.run.config["env_id"], self.eval_episodes) if self.eval_every else None
 
     def _on_step(self) -> bool:
         return not self.interrupted
@@ -93,8 +105,8 @@ class RunCallback(BaseCallback):
         step = self.num_timesteps
         if step >= self.next_eval:
             self.next_eval += self.eval_every
-            result = evaluate(self.model, self.eval_envs, self.eval_episodes, seed=EVAL_SEED)
-            self.logger.record("eval/mean_return", result.mean)
+            result = evaluate(self.model, self.envs, self.eval_episodes, seed=EVAL_SEED)
+            self.logger.record(EVAL_RETURN, result.mean)
             if result.mean >= self.best_return:
                 self.best_return = result.mean
                 save_agent(self.model, self.run.best)
@@ -103,10 +115,6 @@ class RunCallback(BaseCallback):
             self.last_checkpoint = time.monotonic()
         episodes = self.model.ep_info_buffer
         self.progress.update(step, f"return {np.mean([e['r'] for e in episodes]):.1f}" if episodes else "")
-
-    def _on_training_end(self) -> None:
-        if self.eval_envs is not None:
-            self.eval_envs.close()
 
 
 @contextmanager
@@ -146,20 +154,24 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     if resume:
         print(f"going on from {load_latest(model, run)}, step {model.num_timesteps:,}")
     done, total = model.num_timesteps, config["n_timesteps"]
-    table = MetricsCSV(run.metrics, from_step=done)
-    model.set_logger(Logger(str(run.folder), [table, *_tensorboard(run, tensorboard)]))  # type: ignore[list-item]
+    table = Metrics(run.metrics, from_step=done)
+    best_return = max((row.get(EVAL_RETURN, -math.inf) for row in table.rows), default=-math.inf)
+    model.set_logger(Logger(str(run.folder), [table, *_tensorboard(run, tensorboard)]))
+    per_rollout = model.n_steps * model.n_envs
+    log_interval = max(1, (total - done) // per_rollout // 200)  # some 200 rows tell a curve
+    envs = vecenv.make(config["env_id"], config["eval_episodes"])
     began = time.monotonic()
-    with ProgressLine("training", total, "steps", done) as progress:
-        callback = RunCallback(run, progress, eval_every=config["eval_every"], eval_episodes=config["eval_episodes"])
+    with ProgressLine("training", total, "steps", done) as progress, closing(envs):
+        callback = RunCallback(run, progress, envs, best_return)
         with _ctrl_c(lambda: setattr(callback, "interrupted", True)):
-            per_rollout = getattr(model, "n_steps", 1) * model.n_envs
-            log_interval = max(1, (total - done) // per_rollout // 200)  # some 200 rows tell a curve
             try:
                 model.learn(max(total - done, 0), callback, log_interval=log_interval, reset_num_timesteps=not resume)
+            except Exception:
+                save_agent(model, run.checkpoint(model.num_timesteps))  # its weights are those before what went wrong
+                raise
             finally:
                 model.logger.close()
-                callback._on_training_end() if callback.model else None
-        progress.update(model.num_timesteps, "")
+        progress.update(model.num_timesteps)
     save_agent(model, run.model)
     if callback.interrupted:
         print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")
@@ -168,12 +180,17 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     result = evaluate(model, config["env_id"], 100, seed=EVAL_SEED)
     print(f"100 episodes: return {result} (mean and 95 % interval; greedy actions, full episodes)", flush=True)
     write_evaluation(run.folder / "evaluation.json", result.returns, result.lengths)
-    show.plot_learning_curves(run.folder / "learning_curve.png", {"": run.metrics}, f"{config['algorithm'].upper()} on {config['env']}")
+    show.plot_learning_curves(
+        run.folder / "learning_curve.png", {"": run.metrics}, f"{config['algorithm'].upper()} on {config['env']}"
+    )
     made = ["learning_curve.png"]
-    frames, fps = record(model, config["env_id"])
-    if frames:
-        show.write_gif(run.folder / "episode.gif", frames, fps)
-        made.append("episode.gif")
+    try:
+        frames, fps = record(model, config["env_id"])
+        if frames:
+            show.write_gif(run.folder / "episode.gif", frames, fps)
+            made.append("episode.gif")
+    except gym.error.DependencyNotInstalled as error:
+        print(f"no episode.gif: {error}")
     print(f"{run.folder}: {', '.join(made)}, metrics.csv, model/\n  sandbox watch {run.folder}")
     return result
 
@@ -186,7 +203,9 @@ def load_latest(model: Any, run: Run) -> Path:
     FileError
         If there is none that can be read.
     """
-    candidates = sorted([path for path in (run.model, *run.checkpoints()) if path.is_file()], key=lambda path: -path.stat().st_mtime)
+    candidates = sorted(
+        [path for path in (run.model, *run.checkpoints()) if path.is_file()], key=lambda path: -path.stat().st_mtime
+    )
     for path in candidates:
         try:
             load_agent(model, path)

@@ -63,5 +63,7 @@ def find(env_id: str, algorithm: str | None = None) -> dict[str, Preset]:
     >>> find("sandbox/CartPole-v1")["rl-zoo"].settings["n_epochs"]
     20
     """
-    fitting = [p for p in presets() if p.env in (env_id, env_id.removeprefix("sandbox/")) and algorithm in (None, p.algorithm)]
+    fitting = [
+        p for p in presets() if p.env in (env_id, env_id.removeprefix("sandbox/")) and algorithm in (None, p.algorithm)
+    ]
     return {p.name: p for p in fitting if p.algorithm == fitting[0].algorithm}

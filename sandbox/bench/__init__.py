@@ -70,12 +70,23 @@ def keep(path: Path | None, name: str, measurements: Sequence[dict[str, Any]]) -
     """Write the raw measurements, and the machine that made them, as JSON."""
     if path is None:
         return
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version(), "platform": platform.platform()}
-    write_text(path, json.dumps({"bench": name, "machine": machine, "measurements": list(measurements)}, indent=1) + "\n")
+    machine = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    write_text(
+        path, json.dumps({"bench": name, "machine": machine, "measurements": list(measurements)}, indent=1) + "\n"
+    )
     print(f"raw measurements: {path}")
 
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return names[0] if names else platform.processor()

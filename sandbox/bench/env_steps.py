@@ -33,12 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     measurements, rows = [], []
     for task in TASKS:
         for n_envs in (8, 64, 512) if task == "CartPole-v1" else (8, 64):
-            pairs = [[measure(MODULE, task=task, ours=ours, n_envs=n_envs, seconds=args.seconds) for ours in (True, False)] for _ in range(args.repeats)]
+            pairs = [
+                [measure(MODULE, task=task, ours=ours, n_envs=n_envs, seconds=args.seconds) for ours in (True, False)]
+                for _ in range(args.repeats)
+            ]
             measurements += [one for pair in pairs for one in pair]
             rates = [[pair[i]["rate"] for pair in pairs] for i in (0, 1)]
             ratio = [ours / theirs for ours, theirs in zip(*rates, strict=True)]
             rows.append((task, str(n_envs), spread(rates[0], 0), spread(rates[1], 0), spread(ratio)))
-    show(f"Environment steps per second: median [min, max] of {args.repeats}", ("", "envs", "ours", "Gymnasium's", "ratio"), rows)
+    show(
+        f"Environment steps per second: median [min, max] of {args.repeats}",
+        ("", "envs", "ours", "Gymnasium's", "ratio"),
+        rows,
+    )
     keep(args.out, "env-steps", measurements)
     return 0
 
@@ -46,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def steps_per_second(task: str, ours: bool, n_envs: int, seconds: float) -> dict[str, Any]:
     import gymnasium as gym
 
-    envs = gym.make_vec(f"envs:sandbox/{task}" if ours else task, n_envs, vectorization_mode=None if ours else TASKS[task])
+    envs = gym.make_vec(
+        f"envs:sandbox/{task}" if ours else task, n_envs, vectorization_mode=None if ours else TASKS[task]
+    )
     envs.reset(seed=0)
     envs.action_space.seed(0)
     actions = [envs.action_space.sample() for _ in range(100)]

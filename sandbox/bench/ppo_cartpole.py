@@ -23,8 +23,12 @@ ARMS = {  # whose PPO, and on which environments
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="sandbox bench ppo-cartpole", description=__doc__)
-    parser.add_argument("--repeats", type=count, default=5, metavar="N", help="of the speed part, and seeds of the other; default 5")
-    parser.add_argument("--n-timesteps", type=count, default=100_000, metavar="N", help="of each training; default 100000")
+    parser.add_argument(
+        "--repeats", type=count, default=5, metavar="N", help="of the speed part, and seeds of the other; default 5"
+    )
+    parser.add_argument(
+        "--n-timesteps", type=count, default=100_000, metavar="N", help="of each training; default 100000"
+    )
     parser.add_argument("--part", choices=["speed", "solve"], help="only one of the two parts")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
     parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
@@ -43,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def speed(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
     """All arms in turn, `repeats` times; the ratios are of neighbours in time."""
-    rounds = [{arm: measure(MODULE, part="speed", arm=arm, seed=seed, n_timesteps=n_timesteps) for arm in ARMS} for seed in range(repeats)]
+    rounds = [
+        {arm: measure(MODULE, part="speed", arm=arm, seed=seed, n_timesteps=n_timesteps) for arm in ARMS}
+        for seed in range(repeats)
+    ]
     rows = []
     for arm, (_, envs) in ARMS.items():
         rate = [n_timesteps / one[arm]["seconds"] for one in rounds]
@@ -56,15 +63,33 @@ def speed(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
 
 
 def solve(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
-    """Seconds to the first of two consecutive evaluations of 20 episodes at 475 or more, taken each 2,000 steps off the clock."""
-    rounds = [{arm: measure(MODULE, part="solve", arm=arm, seed=seed, n_timesteps=n_timesteps) for arm in ("SB3", "ours")} for seed in range(repeats)]
+    """Seconds to the first of two evaluations in a row at 475 or more: 20 episodes each 2,000 steps, off the clock."""
+    rounds = [
+        {arm: measure(MODULE, part="solve", arm=arm, seed=seed, n_timesteps=n_timesteps) for arm in ("SB3", "ours")}
+        for seed in range(repeats)
+    ]
     rows = []
     for arm, settings in (("SB3", "RL-Zoo's"), ("ours", "the preset fast")):
         seconds = [one[arm]["seconds"] if one[arm]["solved"] else float("inf") for one in rounds]
         steps = [one[arm]["steps"] for one in rounds]
-        rows.append((arm, settings, spread(seconds), spread(steps, 0), f"{sum(one[arm]['solved'] for one in rounds)} of {repeats}"))
-    show(f"Seconds of training until solved (two evaluations in a row at {SOLVED:.0f} or more)", ("", "settings", "seconds", "steps", "solved"), rows)
-    medians = [statistics.median(one[arm]["seconds"] if one[arm]["solved"] else float("inf") for one in rounds) for arm in ("SB3", "ours")]
+        rows.append(
+            (
+                arm,
+                settings,
+                spread(seconds),
+                spread(steps, 0),
+                f"{sum(one[arm]['solved'] for one in rounds)} of {repeats}",
+            )
+        )
+    show(
+        f"Seconds of training until solved (two evaluations in a row at {SOLVED:.0f} or more)",
+        ("", "settings", "seconds", "steps", "solved"),
+        rows,
+    )
+    medians = [
+        statistics.median(one[arm]["seconds"] if one[arm]["solved"] else float("inf") for one in rounds)
+        for arm in ("SB3", "ours")
+    ]
     print(f"median SB3 / median ours: {medians[0] / medians[1]:.1f}")
     return [one[arm] for one in rounds for arm in ("SB3", "ours")]
 
@@ -115,7 +140,8 @@ def train_until_solved(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]:
 
         def _on_training_start(self) -> None:
             self.envs = vecenv.make("sandbox/CartPole-v1", 20)
-            self.running, self.next, self.good = 0.0, 2_000, []
+            self.running, self.next = 0.0, 2_000
+            self.good: list[tuple[float, int]] = []
             self.since = time.perf_counter()
 
         def _on_step(self) -> bool:

@@ -33,10 +33,10 @@ print(f"trained:   return {evaluate(model, 'sandbox/CartPole-v1')}")
 
 # An agent is used as in Stable-Baselines3: observation in, action out.
 env = gym.make("sandbox/CartPole-v1", render_mode="rgb_array")
-obs, _ = env.reset(seed=1)
+obs, info = env.reset(seed=1)
 frames = []
-for _ in range(200):
-    action, _ = model.predict(obs, deterministic=True)
+for _step in range(200):
+    action, _state = model.predict(obs, deterministic=True)
     obs, reward, terminated, truncated, info = env.step(action)
     frames.append(env.render())
     if terminated or truncated:

@@ -1,6 +1,6 @@
 """An environment of your own: four numpy verbs over a batch of states, then an agent that learns it.
 
-A lander falls towards the ground and may burn fuel to brake. It earns 1 for touching down gently and nothing for a crash.
+A lander falls towards the ground and may burn fuel to brake. It earns 1 for touching down gently, nothing for a crash.
 """
 
 import numpy as np

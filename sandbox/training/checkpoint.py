@@ -69,7 +69,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
-def save_tensors(path: str | os.PathLike[str], kind: str, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+def save_tensors(
+    path: str | os.PathLike[str], kind: str, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
     """Write tensors and their record to one file.
 
     Parameters

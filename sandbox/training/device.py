@@ -43,7 +43,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {str(device)!r} was asked for, but torch sees no GPU here: use device='cpu' or 'auto'")
+        raise ValueError(
+            f"device {str(device)!r} was asked for, but torch sees no GPU here: use device='cpu' or 'auto'"
+        )
     return chosen
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -44,6 +44,7 @@ class MetricsCSV:
 
     def __init__(self, path: Path, from_step: int = 0):
         self.path = path
+        self.file: TextIO | None = None
         self.rows: list[dict[str, Any]] = []
         if path.exists():
             columns = read_metrics(path)
@@ -52,25 +53,36 @@ class MetricsCSV:
         self.columns = list(dict.fromkeys([STEP, *(key for row in self.rows for key in row)]))
         self._rewrite()
 
-    def write(self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any] | None = None, step: int = 0) -> None:
+    def write(
+        self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any] | None = None, step: int = 0
+    ) -> None:
         """Add a row; values that are not numbers are left out."""
-        row = {STEP: step, **{key: float(value) for key, value in key_values.items() if isinstance(value, int | float) or hasattr(value, "item")}}
+        row = {
+            STEP: step,
+            **{
+                key: float(value)
+                for key, value in key_values.items()
+                if isinstance(value, int | float) or hasattr(value, "item")
+            },
+        }
         self.rows.append(row)
         new = [key for key in row if key not in self.columns]
         if new:
             self.columns += new
             self._rewrite()
         else:
+            assert self.file is not None, "the table is closed"
             csv.DictWriter(self.file, self.columns).writerow(row)
             self.file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
+            self.file = None
 
     def _rewrite(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
+        self.close()
         with atomic(self.path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
@@ -132,7 +144,14 @@ class ProgressLine:
     def __enter__(self) -> ProgressLine:
         self.began = self.last = time.monotonic()
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
             self.bar = Progress(*columns, console=self.console, refresh_per_second=5)
             self.task = self.bar.add_task(self.label, total=self.total, completed=self.start, unit=self.unit, note="")
             self.bar.start()
@@ -148,8 +167,14 @@ class ProgressLine:
             self.last = now
             rate = (done - self.start) / (now - self.began)
             left = (self.total - done) / rate if rate else math.inf
-            print(f"{self.label}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left, {note}", file=sys.stdout, flush=True)
+            print(
+                f"{self.label}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left, {note}",
+                file=sys.stdout,
+                flush=True,
+            )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.stop()

@@ -158,6 +158,7 @@ def to_text(value: object) -> object:
     'lin_0.001'
     """
     for kind, schedule in SHORT_FORMS.items():
-        if isinstance(value, schedule) and value == schedule(value.start):
-            return f"{kind}_{value.start!r}"
+        start = getattr(value, "start", None)
+        if start is not None and value == schedule(start):
+            return f"{kind}_{start!r}"
     return value

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from sandbox.lazy import contents
 
 if TYPE_CHECKING:
+    from sandbox.training.checkpoint import FileError
     from sandbox.zoo.contracts import Encoder, Recurrent, Sequence
     from sandbox.zoo.conv import AlexNet, ImpalaCNN, NatureCNN
     from sandbox.zoo.ema import EMA
-    from sandbox.training.checkpoint import FileError
     from sandbox.zoo.files import load, save
     from sandbox.zoo.mlp import MLP, Maxout, Step
     from sandbox.zoo.names import ZOO, build

@@ -1,4 +1,4 @@
-"""Which loop trains an agent: the fast one wherever nothing of the user's would be bypassed, else Stable-Baselines3's."""
+"""Which loop trains an agent: the fast one wherever it bypasses nothing of the user's, else SB3's own."""
 
 import gymnasium as gym
 import numpy as np
@@ -6,9 +6,10 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecNormalize
@@ -162,8 +163,6 @@ def test_an_own_rollout_buffer_is_honoured():
 
 
 def test_an_own_buffer_with_an_own_space_of_actions_and_dictionaries():
-    from stable_baselines3.common.buffers import DictRolloutBuffer
-
     class Mine(DictRolloutBuffer):
         pass
 
@@ -201,8 +200,7 @@ def test_a_subclass_that_trains_in_its_own_way_is_honoured():
 def test_a_subclass_that_collects_in_its_own_way_is_honoured():
     class Own(PPO):
         def collect_rollouts(self, env, callback, rollout_buffer, n_rollout_steps):
-            going_on = sb3.PPO.collect_rollouts.__wrapped__ if False else super(sb3.PPO, self).collect_rollouts
-            result = going_on(env, callback, rollout_buffer, n_rollout_steps)
+            result = OnPolicyAlgorithm.collect_rollouts(self, env, callback, rollout_buffer, n_rollout_steps)
             rollout_buffer.advantages[:] = 0.0
             rollout_buffer.returns[:] = rollout_buffer.values
             return result

@@ -1,15 +1,15 @@
 """Agents on tasks whose value is known; the first that fails says what is wrong."""
 
-import envs
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+import envs
 from agents import PPO, evaluate
 from agents.presets import find
-from sandbox.training.schedules import schedule
+from sandbox.training.schedules import parse
 
 PROBES = ["Constant", "Observation", "Discount", "Action", "Policy", "Truncation"]
 PATHS = {"by hand": {}, "autograd": {"activation_fn": torch.nn.ELU}}
@@ -70,8 +70,8 @@ def test_the_fast_preset_solves_cartpole():
     steps = settings.pop("n_timesteps")
     env = settings.pop("env_id")
     settings["learning_rate"], settings["clip_range"] = (
-        schedule(settings["learning_rate"]),
-        schedule(settings["clip_range"]),
+        parse(settings["learning_rate"]),
+        parse(settings["clip_range"]),
     )
     settings["policy_kwargs"] = {"activation_fn": torch.nn.ReLU}
     model = PPO("MlpPolicy", env, seed=1, device="cpu", **settings)

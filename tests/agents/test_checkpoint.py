@@ -1,0 +1,196 @@
+"""Checkpoints: training goes on exactly where it was; every wrong file is refused and changes nothing."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents import PPO, load_agent, save_agent
+from sandbox import zoo
+from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
+
+PATHS = {"by hand": {}, "autograd": {"activation_fn": torch.nn.ELU}}
+
+
+class Walk(gym.Env):
+    """No chance in it: the observation says how far the 8 steps of an episode have gone, and where the actions led."""
+
+    observation_space = spaces.Box(-8, 8, (2,), np.float32)
+
+    def __init__(self, actions):
+        self.action_space = actions
+
+    def reset(self, *, seed=None, options=None):
+        self.t = self.x = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        self.x += float(np.sum(action)) - 0.5
+        return (
+            np.array([self.t, np.clip(self.x, -8, 8)], np.float32),
+            -abs(self.x),
+            False,
+            self.t == 8,
+            {"level": "hard"},
+        )
+
+
+ACTIONS = {"discrete": spaces.Discrete(2), "box": spaces.Box(-1, 1, (2,), np.float32)}
+
+
+def agent(path="by hand", actions="discrete", seed=0, **kwargs):
+    env = DummyVecEnv([lambda: Monitor(Walk(ACTIONS[actions]), info_keywords=("level",))] * 2)
+    policy_kwargs = {**PATHS[path], **kwargs.pop("policy_kwargs", {})}
+    kwargs = {"n_steps": 16, "batch_size": 8, "n_epochs": 3, "device": "cpu", **kwargs}
+    return PPO("MlpPolicy", env, seed=seed, policy_kwargs=policy_kwargs, **kwargs)
+
+
+def everything(model):
+    optimizer = model.policy.optimizer.state_dict()["state"]
+    return [
+        *(tensor.clone() for tensor in model.policy.state_dict().values()),
+        *(torch.as_tensor(optimizer[i][key]).clone() for i in sorted(optimizer) for key in sorted(optimizer[i])),
+    ]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("actions", ACTIONS)
+def test_two_rollouts_are_one_saved_loaded_and_one_more(path, actions, tmp_path):
+    straight = agent(path, actions)
+    straight.learn(32)
+    straight.learn(32, reset_num_timesteps=False)
+
+    first = agent(path, actions)
+    first.learn(32)
+    save_agent(first, tmp_path / "agent.safetensors")
+    second = agent(path, actions, seed=5)
+    torch.manual_seed(99)
+    load_agent(second, tmp_path / "agent.safetensors")
+    second.learn(32, reset_num_timesteps=False)
+
+    assert second.num_timesteps == straight.num_timesteps == 64
+    assert second._n_updates == straight._n_updates
+    np.testing.assert_array_equal(second.rollout_buffer.actions, straight.rollout_buffer.actions)
+    assert same(everything(second), everything(straight))
+
+
+def test_the_running_return_goes_on(tmp_path):
+    first, second = agent(), agent()
+    first.learn(64)
+    save_agent(first, tmp_path / "agent.safetensors")
+    load_agent(second, tmp_path / "agent.safetensors")
+    second.learn(32, reset_num_timesteps=False)
+    kept = [episode["r"] for episode in first.ep_info_buffer]
+    assert len(kept) == 8
+    assert [episode["r"] for episode in second.ep_info_buffer][:8] == kept
+
+
+def test_an_agent_that_never_trained_can_be_saved(tmp_path):
+    first, second = agent(seed=1), agent(seed=2)
+    save_agent(first, tmp_path / "agent.safetensors")
+    load_agent(second, tmp_path / "agent.safetensors")
+    assert same(everything(first), everything(second))
+    second.learn(32)
+
+
+def test_an_encoder_travels_with_its_agent(tmp_path):
+    torch.manual_seed(4)
+    encoder = zoo.build("mlp", in_shape=(2,), norm="batch")
+    first, second = agent(encoder=encoder), agent(encoder=encoder, seed=3)
+    first.learn(32)
+    save_agent(first, tmp_path / "agent.safetensors")
+    load_agent(second, tmp_path / "agent.safetensors")
+    assert same(everything(first), everything(second))
+
+
+def test_saving_again_replaces_the_file_whole(tmp_path):
+    model, path = agent(), tmp_path / "agent.safetensors"
+    for _ in range(2):
+        model.learn(32)
+        save_agent(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["agent.safetensors"]
+    other = agent(seed=9)
+    load_agent(other, path)
+    assert same(everything(other), everything(model))
+
+
+def refused(model, path, match):
+    before, rng, counters = everything(model), torch.get_rng_state(), (model.num_timesteps, model._n_updates)
+    own = model._rng.bit_generator.state
+    with pytest.raises(FileError, match=match) as caught:
+        load_agent(model, path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert same(everything(model), before)
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert (model.num_timesteps, model._n_updates) == counters
+    assert model._rng.bit_generator.state == own
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = agent()
+    model.learn(32)
+    save_agent(model, tmp_path / "agent.safetensors")
+    return tmp_path / "agent.safetensors"
+
+
+def test_a_missing_file(tmp_path):
+    refused(agent(), tmp_path / "none.safetensors", "no such file")
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -1])
+def test_a_truncated_file(saved, cut):
+    saved.write_bytes(saved.read_bytes()[:cut])
+    refused(agent(), saved, "agent")
+
+
+@pytest.mark.parametrize("at", [9, 200, -3])
+def test_a_damaged_file(saved, at):
+    data = bytearray(saved.read_bytes())
+    data[at] ^= 0xFF
+    saved.write_bytes(data)
+    refused(agent(), saved, "agent")
+
+
+def test_a_file_of_another_kind(tmp_path):
+    zoo.save(zoo.build("mlp", in_shape=(2,)), tmp_path / "eyes.safetensors")
+    refused(agent(), tmp_path / "eyes.safetensors", "kind")
+
+
+def test_a_pickle_is_not_opened(tmp_path):
+    torch.save({"x": 1}, tmp_path / "agent.safetensors")
+    refused(agent(), tmp_path / "agent.safetensors", "agent")
+
+
+def test_another_policy(saved):
+    refused(agent(policy_kwargs={"net_arch": [32]}), saved, "another policy")
+    refused(agent(actions="box"), saved, "another policy")
+
+
+def test_another_algorithm(saved):
+    class Other(PPO):
+        pass
+
+    model = Other("MlpPolicy", agent().get_env(), device="cpu", n_steps=16, batch_size=8)
+    refused(model, saved, "holds PPO, not Other")
+
+
+def test_another_optimiser(saved):
+    model = agent(policy_kwargs={"optimizer_class": torch.optim.RMSprop, "optimizer_kwargs": {}})
+    refused(model, saved, "optimi[sz]er")
+
+
+def test_a_record_without_what_it_must_hold(saved):
+    record, tensors = load_tensors(saved, "sandbox.agent")
+    for key in ("counters", "random", "episodes"):
+        save_tensors(saved, "sandbox.agent", {name: value for name, value in record.items() if name != key}, tensors)
+        refused(agent(), saved, key)

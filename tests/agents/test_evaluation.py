@@ -1,0 +1,140 @@
+"""Evaluation: full episodes, fairly taken; and the mean of the middle half."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from scipy.stats import trim_mean
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from agents import PPO, Evaluation, GymVecEnv, evaluate, interquartile_mean
+
+
+class Lasts(gym.Env):
+    """Ends after `length` steps, each worth `reward`."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,), np.float32), spaces.Discrete(2)
+
+    def __init__(self, length, reward=1.0):
+        self.length, self.reward = length, reward
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.zeros(1, np.float32), self.reward, self.t == self.length, False, {}
+
+
+class Still:
+    """A model that remembers how it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def predict(self, obs, state=None, episode_start=None, deterministic=False):
+        self.asked.append((episode_start.tolist(), deterministic))
+        return np.zeros(len(obs), int), state
+
+
+MAKERS = [lambda: Lasts(2, 1.0), lambda: Lasts(10, 0.5)]
+FACES = {
+    "monitored": lambda: DummyVecEnv([lambda make=make: Monitor(make()) for make in MAKERS]),
+    "bare": lambda: DummyVecEnv(MAKERS),
+    "same step": lambda: GymVecEnv(SyncVectorEnv(MAKERS, autoreset_mode=AutoresetMode.SAME_STEP)),
+    "next step": lambda: GymVecEnv(SyncVectorEnv(MAKERS)),
+    "normalised": lambda: VecNormalize(DummyVecEnv([lambda make=make: Monitor(make()) for make in MAKERS])),
+}
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("n_episodes", [1, 2, 5, 6])
+def test_each_environment_plays_the_same_number_of_episodes(face, n_episodes):
+    # The first to finish would all be the short ones.
+    result = evaluate(Still(), FACES[face](), n_episodes)
+    short, long = (n_episodes + 1) // 2, n_episodes // 2
+    assert sorted(result.lengths.tolist()) == [2] * short + [10] * long
+    assert sorted(result.returns.tolist()) == [2.0] * short + [5.0] * long
+
+
+def test_the_model_is_told_where_episodes_start():
+    model = Still()
+    evaluate(model, DummyVecEnv([lambda: Monitor(Lasts(2))]), 2, deterministic=False)
+    assert model.asked == [([True], False), ([False], False), ([True], False), ([False], False)]
+
+
+def test_the_same_seed_gives_the_same_episodes():
+    model = PPO("MlpPolicy", "sandbox/CartPole-v1", seed=0, device="cpu")
+    results = [evaluate(model, "sandbox/CartPole-v1", 8, seed=seed).returns for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+    assert len(evaluate(model, "CartPole-v1", 3).returns) == 3
+
+
+def test_it_does_not_disturb_the_agents_training():
+    models = [
+        PPO("MlpPolicy", "sandbox/CartPole-v1", n_envs=2, n_steps=16, batch_size=32, seed=0, device="cpu")
+        for _ in range(2)
+    ]
+    for model, pause in zip(models, (False, True), strict=True):
+        model.learn(32)
+        if pause:
+            evaluate(model, "sandbox/CartPole-v1", 4)
+        model.learn(32, reset_num_timesteps=False)
+    np.testing.assert_array_equal(models[0].rollout_buffer.observations, models[1].rollout_buffer.observations)
+
+
+def test_mean_and_interval_by_hand():
+    result = Evaluation(np.array([1.0, 3.0]), np.array([1, 1]))
+    assert result.mean == 2.0
+    assert result.interval == pytest.approx(1.96 * np.sqrt(2) / np.sqrt(2))
+    assert str(result) == "2.0 ± 2.0"
+    assert np.isnan(Evaluation(np.array([1.0]), np.array([1])).interval)
+
+
+@pytest.mark.parametrize(
+    ("scores", "want"),
+    [
+        ([7.0], 7.0),
+        ([1.0, 3.0], 2.0),
+        ([0.0, 3.0, 90.0], (0.25 * 0 + 3 + 0.25 * 90) / 1.5),
+        ([9.0, 0.0, 1.0, 3.0], 2.0),
+        ([0.0, 1.0, 2.0, 4.0, 100.0], (0.75 * 1 + 2 + 0.75 * 4) / 2.5),
+    ],
+)
+def test_interquartile_mean_by_hand(scores, want):
+    mean, low, high = interquartile_mean(np.array(scores))
+    assert mean == pytest.approx(want)
+    assert low <= mean <= high
+
+
+@pytest.mark.parametrize("n", [4, 8, 20, 100])
+def test_interquartile_mean_is_the_trimmed_mean_where_a_quarter_is_whole(n):
+    scores = np.random.default_rng(n).normal(size=n)
+    assert interquartile_mean(scores, 10)[0] == pytest.approx(trim_mean(scores, 0.25))
+
+
+def test_the_interval_narrows_and_is_repeatable():
+    rng = np.random.default_rng(0)
+    few, many = (interquartile_mean(rng.normal(size=n)) for n in (8, 200))
+    assert many[2] - many[1] < 0.5 * (few[2] - few[1])
+    scores = rng.normal(size=8)
+    assert interquartile_mean(scores) == interquartile_mean(scores)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = [low <= 0 <= high for _, low, high in (interquartile_mean(rng.normal(size=40), 300) for _ in range(200))]
+    assert 0.88 <= np.mean(hits) <= 0.99
+
+
+def test_environments_that_are_given_stay_open():
+    env = make_vec_env("CartPole-v1", 1)
+    evaluate(Still(), env, 1)
+    env.reset()
+    env.step(np.zeros(1, int))

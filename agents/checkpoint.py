@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -39,9 +38,9 @@ def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
     >>> all(torch.equal(a, b) for a, b in zip(first.policy.parameters(), second.policy.parameters()))
     True
     """
-    optimizer = model.policy.optimizer.state_dict()
     tensors = {f"policy.{name}": tensor for name, tensor in model.policy.state_dict().items()}
-    for index, state in optimizer["state"].items():
+    for index, parameter in enumerate(_optimized(model)):
+        state = model.policy.optimizer.state.get(parameter, {})
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors["random.torch"] = torch.get_rng_state()
     record = {
@@ -74,17 +73,22 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
         raise FileError(f"{path}: holds {record.get('algorithm')}, not {type(model).__name__}")
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
         raise FileError(f"{path}: holds another policy; its weights do not fit the one that the configuration builds")
-    state: dict[int, dict[str, Any]] = {}
+    model.policy.load_state_dict(weights)
+    model.policy.optimizer.state.clear()
+    parameters = _optimized(model)
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    model.policy.load_state_dict(weights)
-    optimizer = model.policy.optimizer
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            parameter = parameters[int(index)]
+            model.policy.optimizer.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
     for name in COUNTERS:
         setattr(model, name, record["counters"][name])
     model.ep_info_buffer = deque(record["episodes"], maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(maxlen=model._stats_window_size)
     model._rng.bit_generator.state = record["random"]
     torch.set_rng_state(tensors["random.torch"])
+
+
+def _optimized(model: OnPolicyLoop) -> list[torch.nn.Parameter]:
+    """The optimiser's parameters, in its order."""
+    return [parameter for group in model.policy.optimizer.param_groups for parameter in group["params"]]

@@ -37,7 +37,7 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} ± {self.interval:.1f}"
+        return f"{self.mean:.1f} ± {self.interval:.1f}" if len(self.returns) > 1 else f"{self.mean:.1f}"
 
 
 def evaluate(

@@ -165,6 +165,12 @@ class MLPStep:
         x[:, :-1] = obs.reshape(n, -1)
         return x
 
+    def best_actions(self, obs: np.ndarray) -> np.ndarray:
+        """The likeliest actions for observations ``[N, ...]``: integers ``[N]``, or floats ``[N, ...]``."""
+        self.pull()
+        out = self.pi.forward(self.inputs(obs).T)
+        return out.T.reshape(-1, *self.action_shape) if self.gaussian else out.argmax(axis=0)
+
     def values(self, obs: np.ndarray) -> np.ndarray:
         """V of observations ``[N, ...]`` -> ``[N]``."""
         return self.vf.forward(self.inputs(obs).T)[0]

@@ -32,7 +32,16 @@ from agents.rollout import Samples
 from agents.vecenv import GymVecEnv, lean_step
 from sandbox.training.device import precision, private_generator, threads
 
-BYPASSED = ("forward", "evaluate_actions", "predict_values", "extract_features", "_get_action_dist_from_latent")
+BYPASSED = (
+    "forward",
+    "evaluate_actions",
+    "predict_values",
+    "extract_features",
+    "predict",
+    "_predict",
+    "get_distribution",
+    "_get_action_dist_from_latent",
+)
 
 
 class NonFiniteError(FloatingPointError):
@@ -137,6 +146,23 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         one_thread = 1 if self.fast_path.kind == "by hand" else None
         with threads(one_thread), _unchecked_distributions():
             return super().learn(*args, **kwargs)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """The policy's action, as in Stable-Baselines3; a batch of likeliest actions takes a tenth of the time."""
+        network, shape = self._network, self.observation_space.shape
+        batch = isinstance(observation, np.ndarray) and observation.shape[1:] == shape and observation.dtype.kind == "f"
+        if not (batch and deterministic and isinstance(network, MLPStep) and network.fits(self.policy)):
+            return super().predict(observation, state, episode_start, deterministic)
+        actions = network.best_actions(observation)  # type: ignore[arg-type]
+        if isinstance(self.action_space, spaces.Box):
+            actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        return actions, state
 
     def _choose_network(self) -> Network | None:
         """The policy as this loop drives it; None where SB3's own loop must."""

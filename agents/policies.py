@@ -21,6 +21,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from sandbox import zoo
+from sandbox.training.device import light_optimizers
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
 ACTIVATIONS = {
@@ -195,7 +196,8 @@ class ZooNetworks(sb3.ActorCriticPolicy):
             self.optimizer_kwargs
         ):
             self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
-        super()._build(lr_schedule)
+        with light_optimizers():
+            super()._build(lr_schedule)
 
     def _build_mlp_extractor(self) -> None:
         name = self.activation_fn if isinstance(self.activation_fn, str) else ACTIVATIONS.get(self.activation_fn)

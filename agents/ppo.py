@@ -97,6 +97,8 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         n_envs: int | None = None,
         precision: str = "fp32",
     ):
+        if n_epochs < 1:
+            raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
         self.precision = precision
         super().__init__(
             policy,

@@ -20,6 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+HOMES = {"sandbox": "envs", "ALE": "ale_py"}  # the module that registers a namespace
 AUTORESET_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 Step = Callable[[np.ndarray], VecEnvStepReturn]
 
@@ -226,14 +227,15 @@ def spec(env_id: str) -> gym.envs.registration.EnvSpec:
 
 
 def qualified(env_id: str) -> str:
-    """The id with the module that registers it, for the ids of this project.
+    """The id with the module that registers it, for namespaces whose home is known.
 
     Examples
     --------
     >>> qualified("sandbox/Catch-v0"), qualified("CartPole-v1")
     ('envs:sandbox/Catch-v0', 'CartPole-v1')
     """
-    return f"envs:{env_id}" if env_id.startswith("sandbox/") else env_id
+    namespace, slash, _ = env_id.partition("/")
+    return f"{HOMES[namespace]}:{env_id}" if slash and namespace in HOMES else env_id
 
 
 def lean_step(env: VecEnv) -> Step:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.flags import Parser, UsageError, add_signature, count, join_dotted, nearest
+from sandbox.flags import Parser, UsageError, add_signature, count, join_dotted, nearest, whole
 
 if TYPE_CHECKING:
     from sandbox.runs import Run
@@ -98,31 +98,20 @@ def train(argv: list[str]) -> int:
         description="Train an agent, evaluate it over 100 full episodes, and keep everything in a run folder.",
         epilog=TRAIN_EXAMPLES,
     )
-    parser.add_argument(
-        "words", nargs="*", metavar="[ALGORITHM] ENV", help="any Gymnasium id; the algorithm is the preset's by default"
-    )
-    parser.add_argument(
-        "--preset", metavar="NAME", help="named settings (see `sandbox list`); none: the algorithm's own defaults"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of everything random; default 0")
-    parser.add_argument("--seeds", type=count, default=1, metavar="N", help="N runs, with seeds counted up from --seed")
-    parser.add_argument(
-        "--n-timesteps",
-        type=count,
-        metavar="N",
-        help="steps of all environments together; default the preset's, or 100000",
-    )
-    parser.add_argument(
-        "--n-envs", type=count, metavar="N", help="environments side by side; default the preset's, or 8"
-    )
-    parser.add_argument(
-        "--eval-every", type=int, metavar="N", help="steps between evaluations, 0 for none; default a tenth of all"
-    )
-    parser.add_argument("--eval-episodes", type=count, default=20, metavar="N", help="episodes of each; default 20")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders go; default runs"
-    )
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run")
+    words = "any Gymnasium id; the algorithm is the preset's by default"
+    parser.add_argument("words", nargs="*", metavar="[ALGORITHM] ENV", help=words)
+    for flag, kind, metavar, text in (
+        ("--preset", str, "NAME", "named settings, see `sandbox list`; none: the algorithm's own defaults"),
+        ("--seed", whole, "INT", "of everything random; default 0"),
+        ("--seeds", count, "N", "N runs, with seeds counted up from --seed"),
+        ("--n-timesteps", count, "N", "steps of all environments together; default the preset's, or 100000"),
+        ("--n-envs", count, "N", "environments side by side; default the preset's, or 8"),
+        ("--eval-every", whole, "N", "steps between evaluations, 0 for none; default a fifth of all"),
+        ("--eval-episodes", count, "N", "episodes of each evaluation; default 20"),
+        ("--out", Path, "FOLDER", "where run folders go; default runs"),
+        ("--resume", Path, "RUN", "go on with a run; with --n-timesteps, for longer"),
+    ):
+        parser.add_argument(flag, type=kind, metavar=metavar, help=text)
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's events, too")
 
     resumed = _resumed(argv)
@@ -136,27 +125,31 @@ def train(argv: list[str]) -> int:
     settings = {key: value for key, value in args.items() if key not in own}
 
     if resumed:
-        if args["words"] or settings or args["preset"]:
-            raise UsageError(
-                "--resume takes everything from the run but --n-timesteps; for other settings begin a new run"
-            )
-        if args["n_timesteps"]:
-            resumed.config["n_timesteps"] = args["n_timesteps"]
-        return 0 if _train(_build(algorithm, resumed.config), resumed, args["tensorboard"], resume=True) else 130
+        given = settings.keys() | {name for name in own - {"n_timesteps", "resume", "tensorboard"} if args[name]}
+        if given:
+            raise UsageError(f"--resume takes {_flag(min(given))} from the run; for other settings begin a new one")
+        model = _build(algorithm, resumed.config)
+        resumed.config["n_timesteps"] = args["n_timesteps"] or resumed.config["n_timesteps"]
+        return 0 if _train(model, resumed, args["tensorboard"], resume=True) else 130
+    root, first = args["out"] or Path("runs"), args["seed"] or 0
     results: list[tuple[int, Run, Any]] = []
-    for seed in range(args["seed"], args["seed"] + args["seeds"]):
+    for seed in range(first, first + (args["seeds"] or 1)):
         config = _configuration(name, seed, args, settings)
         if not results:
             _say_what(config)
         model = _build(algorithm, config)  # what can't be built leaves no folder
-        run = _new_run(config, args["out"])
+        run = _new_run(config, root, ["train", *argv])
         result = _train(model, run, args["tensorboard"])
         if result is None:
             return 130
         results.append((seed, run, result))
     if len(results) > 1:
-        _compare(results, args["out"])
+        _compare(results, root)
     return 0
+
+
+def _flag(name: str) -> str:
+    return "an environment" if name == "words" else f"--{name.replace('_', '-')}"
 
 
 def _resumed(argv: list[str]) -> Run | None:
@@ -212,8 +205,8 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
         "seed": seed,
         "n_timesteps": n_timesteps,
         "n_envs": n_envs,
-        "eval_every": max(n_timesteps // 10, 1) if args["eval_every"] is None else args["eval_every"],
-        "eval_episodes": args["eval_episodes"],
+        "eval_every": max(n_timesteps // 5, 1) if args["eval_every"] is None else args["eval_every"],
+        "eval_episodes": args["eval_episodes"] or 20,
         "settings": preset,
     }
 
@@ -225,14 +218,15 @@ def _known_env(env: str) -> str:
 
     try:
         spec(env)
-    except (gym.error.Error, ImportError) as error:
+    except ModuleNotFoundError as error:
+        extra = {"ale_py": "atari"}.get(error.name or "")
+        line = f": pip install 'rl-unsup-sandbox[{extra}]'" if extra else ""
+        raise UsageError(f"{env!r} needs {error.name}{line}") from None
+    except gym.error.Error as error:
         from envs import IDS
 
-        reason = (
-            ""
-            if isinstance(error, gym.error.UnregisteredEnv | gym.error.NameNotFound)
-            else f" ({' '.join(str(error).split())})"
-        )
+        plain = isinstance(error, gym.error.UnregisteredEnv | gym.error.NamespaceNotFound | gym.error.NameNotFound)
+        reason = "" if plain else f" ({' '.join(str(error).split())})"
         raise UsageError(
             f"unknown environment {env!r}{nearest(env, [*IDS, *gym.registry])}{reason}; see `sandbox list`"
         ) from None
@@ -252,19 +246,24 @@ def _say_what(config: dict[str, Any]) -> None:
 def _build(algorithm: type, config: dict[str, Any]) -> Any:
     import gymnasium as gym
 
+    from agents import vecenv
     from sandbox.train import build
 
     try:
-        return build(algorithm, config)
-    except (AssertionError, ValueError, TypeError, gym.error.Error) as error:
+        envs = vecenv.make(config["env_id"], config["n_envs"])  # what an environment raises is its own: not caught here
+    except gym.error.Error as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    try:
+        return build(algorithm, config, envs)
+    except (AssertionError, ValueError, TypeError) as error:
         raise UsageError(" ".join(str(error).split())) from error
 
 
-def _new_run(config: dict[str, Any], root: Path) -> Run:
+def _new_run(config: dict[str, Any], root: Path, command: Sequence[str]) -> Run:
     from sandbox.runs import Run
 
     try:
-        return Run.create(root, config, ["sandbox", *sys.argv[1:]])
+        return Run.create(root, config, ["sandbox", *command])
     except OSError as error:
         raise UsageError(f"{root}: no run folder can be made there ({error.strerror})") from error
 
@@ -376,11 +375,16 @@ def watch(argv: list[str]) -> int:
         raise UsageError("a window needs pygame: pip install 'rl-unsup-sandbox[render]'; or watch --in gif")
     if where == "window" and not display:
         raise UsageError("there is no display here: watch --in gif or --in terminal")
+    import gymnasium as gym
+
     from sandbox import show
     from sandbox.train import record
 
     run, model = _trained(args.run, args.best)
-    frames, fps = record(model, run.config["env_id"], args.seed)
+    try:
+        frames, fps = record(model, run.config["env_id"], args.seed, max_frames=300 if where == "gif" else 10_000)
+    except gym.error.DependencyNotInstalled as error:
+        raise UsageError(f"{' '.join(str(error).split())}; or pip install 'rl-unsup-sandbox[render]'") from error
     if not frames:
         raise UsageError(f"{run.config['env_id']} draws nothing: it has no render mode rgb_array")
     if where == "window":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import inspect
 import json
@@ -29,11 +30,12 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parse everything, or name the flags nearest to the first unknown one."""
         namespace, unknown = self.parse_known_args(argv)
-        if unknown:
+        if unknown and unknown[0].startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings]
-            raise UsageError(
-                f"unknown flag {unknown[0]}{nearest(unknown[0].split('=')[0], flags)}; see `{self.prog} --help`"
-            )
+            near = nearest(unknown[0].split("=")[0], flags)
+            raise UsageError(f"unknown flag {unknown[0]}{near}; see `{self.prog} --help`")
+        if unknown:
+            raise UsageError(f"{unknown[0]!r} is one word too many; see `{self.prog} --help`")
         return namespace
 
 
@@ -52,21 +54,67 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f": known are {', '.join(by_lower.values())}" if len(by_lower) <= 12 else ""
 
 
-def count(text: str) -> int:
-    """A positive whole number, ``1e5`` included.
+def whole(text: str) -> int:
+    """A whole number that is not negative, ``1e5`` included.
 
     Examples
     --------
-    >>> count("1e5")
+    >>> whole("1e5")
     100000
     """
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value < 1 or value != int(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    if value < 0 or value != value // 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
     return int(value)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1.
+
+    Examples
+    --------
+    >>> count("3")
+    3
+    """
+    value = whole(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("at least 1 is needed")
+    return value
+
+
+def read_yaml(text: str) -> Any:
+    """A value in YAML, in which ``1e-3`` is a number (YAML 1.1, which PyYAML reads, takes it for a word).
+
+    Raises
+    ------
+    ValueError
+        If it is not YAML, or is nothing JSON could hold.
+
+    Examples
+    --------
+    >>> read_yaml("{net_arch: [64, 64], log_std_init: -1e-3}")
+    {'net_arch': [64, 64], 'log_std_init': -0.001}
+    """
+
+    def numbers(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): numbers(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [numbers(item) for item in value]
+        if isinstance(value, str) and value[:1] in tuple("+-.0123456789"):
+            with contextlib.suppress(ValueError):
+                return float(value)
+        return value
+
+    try:
+        value = numbers(yaml.safe_load(text))
+        json.dumps(value)
+    except (yaml.YAMLError, TypeError):
+        raise ValueError(f"{text!r} can't be read") from None
+    return value
 
 
 def add_signature(
@@ -120,8 +168,13 @@ def join_dotted(argv: Sequence[str]) -> list[str]:
         flag, equals, value = word.partition("=")
         name, dot, key = flag.partition(".")
         if word.startswith("--") and dot:
-            text = value if equals else next(words, "")
-            dotted.setdefault(name, {})[key] = yaml.safe_load(text)
+            text = value if equals else next(words, None)
+            if not text:
+                raise UsageError(f"argument {flag}: expected one argument")
+            try:
+                dotted.setdefault(name, {})[key] = read_yaml(text)
+            except ValueError as error:
+                raise UsageError(f"argument {flag}: {error}") from None
         else:
             plain.append(word)
     return plain + [f"{name}={json.dumps(values)}" for name, values in dotted.items()]
@@ -159,10 +212,10 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
             if float in members:
                 return float(text)
             if int in members:
-                return int(text) if text.lstrip("-").isdigit() else count(text)
+                return int(text) if text.lstrip("-").isdigit() else whole(text)
             if dict in members:
-                return dict(yaml.safe_load(text).items())
-        except (ValueError, KeyError, AttributeError, argparse.ArgumentTypeError, yaml.YAMLError) as error:
+                return dict(read_yaml(text).items())
+        except (ValueError, KeyError, AttributeError, argparse.ArgumentTypeError) as error:
             raise argparse.ArgumentTypeError(
                 str(error) if Callable in members else f"{text!r} is not {_metavar(annotation)}"
             ) from None

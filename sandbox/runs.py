@@ -20,6 +20,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,17 @@ from sandbox.training.checkpoint import FileError, write_text
 
 LIBRARIES = ("rl-unsup-sandbox", "torch", "numpy", "gymnasium", "stable-baselines3", "scikit-learn")
 AGENT = "agent.safetensors"
+KINDS = {
+    "algorithm": str,
+    "env": str,
+    "env_id": str,
+    "seed": int,
+    "n_timesteps": int,
+    "n_envs": int,
+    "eval_every": int,
+    "eval_episodes": int,
+    "settings": dict,
+}
 
 
 class Run:
@@ -60,8 +72,8 @@ class Run:
             except FileExistsError:  # an earlier run, or one that another process has just begun
                 n += 1
         run = cls(folder, config)
-        write_text(folder / "config.yml", yaml.safe_dump(config, sort_keys=False))
-        write_text(folder / "command.txt", " ".join(command) + "\n")
+        run.write_config()
+        write_text(folder / "command.txt", shlex.join(command) + "\n")
         write_text(folder / "versions.json", json.dumps(_versions(), indent=2) + "\n")
         return run
 
@@ -82,12 +94,16 @@ class Run:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise FileError(f"{path}: damaged: {' '.join(str(error).split())}") from error
-        if (
-            not isinstance(config, dict)
-            or not {"algorithm", "env", "env_id", "seed", "n_timesteps", "settings"} <= config.keys()
-        ):
+        if not isinstance(config, dict):
             raise FileError(f"{path}: damaged, or not the configuration of a training run")
+        for key, kind in KINDS.items():
+            if type(config.get(key)) is not kind:
+                raise FileError(f"{path}: damaged: {key} should be of type {kind.__name__}, not {config.get(key)!r}")
         return cls(folder, config)
+
+    def write_config(self) -> None:
+        """Write the configuration as it is now."""
+        write_text(self.folder / "config.yml", yaml.safe_dump(self.config, sort_keys=False))
 
     @property
     def model(self) -> Path:
@@ -104,11 +120,14 @@ class Run:
         """The table of metrics."""
         return self.folder / "metrics.csv"
 
-    def checkpoint(self, step: int, keep: int = 2) -> Path:
-        """Where the checkpoint of `step` goes; only the `keep` latest others stay."""
-        for old in self.checkpoints()[keep - 1 :]:
-            old.unlink(missing_ok=True)
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of `step` goes."""
         return self.folder / "checkpoints" / f"step_{step:012d}.safetensors"
+
+    def prune(self, keep: int = 2) -> None:
+        """Leave only the latest checkpoints."""
+        for old in self.checkpoints()[keep:]:
+            old.unlink(missing_ok=True)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints there are, the latest first."""

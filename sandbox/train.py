@@ -30,13 +30,16 @@ from sandbox import show
 from sandbox.runs import Run, write_evaluation
 from sandbox.training import schedules
 from sandbox.training.checkpoint import FileError
+from sandbox.training.device import pick_device
 from sandbox.training.log import MetricsCSV, ProgressLine
 
+MAX_STEPS = 100_000  # of an episode that is drawn: some never end
 EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
+SCHEDULES = {"learning_rate", "clip_range", "clip_range_vf"}
 EVAL_RETURN = "eval/mean_return"
 
 
-def build(algorithm: type, config: dict[str, Any], envs: VecEnv | None = None) -> Any:
+def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
     """The agent that a configuration describes, untrained.
 
     Parameters
@@ -44,16 +47,24 @@ def build(algorithm: type, config: dict[str, Any], envs: VecEnv | None = None) -
     algorithm : type
         The class that ``config["algorithm"]`` names.
     config : dict
-        ``env_id``, ``n_envs``, ``seed`` and ``settings``: constructor arguments, schedules in their short text form.
-    envs : VecEnv, optional
-        To train in; made from ``env_id`` if not given.
+        ``seed``, and ``settings``: constructor arguments, schedules in their short text form. If a setting names the
+        file of an encoder, what rebuilds the encoder takes its place: the run shall not depend on that file.
+    envs : VecEnv
+        To train in.
+
+    Raises
+    ------
+    ValueError, TypeError or AssertionError
+        If the settings, or the environments' spaces, are not for this algorithm.
     """
-    envs = vecenv.make(config["env_id"], config["n_envs"]) if envs is None else envs
     settings = {"policy": policy_for(envs.observation_space), **config["settings"]}
-    for name, value in settings.items():
-        if name in ("learning_rate", "clip_range", "clip_range_vf") and isinstance(value, str):
-            settings[name] = schedules.parse(value)
-    return algorithm(env=envs, seed=config["seed"], **settings)
+    for name in SCHEDULES & settings.keys():
+        settings[name] = schedules.parse(settings[name]) if isinstance(settings[name], str) else settings[name]
+    settings["device"] = pick_device(settings.get("device", "auto"))
+    model = algorithm(env=envs, seed=config["seed"], **settings)
+    if config["settings"].get("encoder") is not None:
+        config["settings"]["encoder"] = model.policy_kwargs["features_extractor_kwargs"]["encoder"]
+    return model
 
 
 def policy_for(space: gym.Space) -> str:
@@ -112,6 +123,7 @@ class RunCallback(BaseCallback):
                 save_agent(self.model, self.run.best)
         if time.monotonic() - self.last_checkpoint > self.checkpoint_seconds:
             save_agent(self.model, self.run.checkpoint(step))
+            self.run.prune()
             self.last_checkpoint = time.monotonic()
         episodes = self.model.ep_info_buffer
         self.progress.update(step, f"return {np.mean([e['r'] for e in episodes]):.1f}" if episodes else "")
@@ -153,6 +165,7 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     config = run.config
     if resume:
         print(f"going on from {load_latest(model, run)}, step {model.num_timesteps:,}")
+        run.write_config()  # how long it shall be may have changed
     done, total = model.num_timesteps, config["n_timesteps"]
     table = Metrics(run.metrics, from_step=done)
     best_return = max((row.get(EVAL_RETURN, -math.inf) for row in table.rows), default=-math.inf)
@@ -190,7 +203,7 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
             show.write_gif(run.folder / "episode.gif", frames, fps)
             made.append("episode.gif")
     except gym.error.DependencyNotInstalled as error:
-        print(f"no episode.gif: {error}")
+        print(f"no episode.gif: {error}; or pip install 'rl-unsup-sandbox[render]'")
     print(f"{run.folder}: {', '.join(made)}, metrics.csv, model/\n  sandbox watch {run.folder}")
     return result
 
@@ -217,28 +230,34 @@ def load_latest(model: Any, run: Run) -> Path:
 
 def trained(algorithm: type, run: Run, best: bool = False) -> Any:
     """The agent of a run, with one environment; the best one by its evaluations beside training, or the last one."""
-    model = build(algorithm, {**run.config, "n_envs": 1})
+    model = build(algorithm, run.config, vecenv.make(run.config["env_id"]))
     load_agent(model, run.best if best else run.model)
     return model
 
 
-def record(model: Any, env_id: str, seed: int = EVAL_SEED) -> tuple[list[np.ndarray], float]:
-    """One episode's frames ``[H, W, 3]``, and how many of them a second has; none if the environment draws nothing."""
+def record(model: Any, env_id: str, seed: int = EVAL_SEED, max_frames: int = 300) -> tuple[list[np.ndarray], float]:
+    """One episode as frames ``[H, W, 3]``, and how many of them a second has; none if the environment draws nothing.
+
+    Of a long episode every second frame is kept, or every fourth, and so on: never more than `max_frames`.
+    """
     env_id = vecenv.qualified(env_id)
     with gym.make(env_id) as probe:
         if "rgb_array" not in probe.metadata.get("render_modes", []):
             return [], 1.0
-    env = gym.make(env_id, render_mode="rgb_array")
-    frames, state, start, ended = [], None, np.ones(1, bool), False
-    obs, _ = env.reset(seed=seed)
-    while not ended:
+    frames: list[np.ndarray] = []
+    every, step, state, start, ended = 1, 0, None, np.ones(1, bool), False
+    with gym.make(env_id, render_mode="rgb_array") as env:
+        obs, _ = env.reset(seed=seed)
+        while not ended and step < MAX_STEPS:
+            if step % every == 0:
+                frames.append(np.asarray(env.render()))
+            if len(frames) == max_frames:
+                frames, every = frames[::2], 2 * every
+            action, state = model.predict(obs, state=state, episode_start=start, deterministic=True)
+            obs, _, terminated, truncated, _ = env.step(action)
+            start, ended, step = np.zeros(1, bool), terminated or truncated, step + 1
         frames.append(np.asarray(env.render()))
-        action, state = model.predict(obs, state=state, episode_start=start, deterministic=True)
-        obs, _, terminated, truncated, _ = env.step(action)
-        start, ended = np.zeros(1, bool), terminated or truncated
-    frames.append(np.asarray(env.render()))
-    fps = float(env.metadata.get("render_fps", 30))
-    env.close()
+        fps = float(env.metadata.get("render_fps", 30)) / every
     return frames, fps
 
 

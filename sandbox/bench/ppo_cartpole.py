@@ -97,8 +97,9 @@ def solve(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
 def agent(arm: str, preset: str, seed: int) -> Any:
     """The untrained agent of an arm, on one thread: the faster number for either."""
     import torch
+    from stable_baselines3.common.env_util import make_vec_env
 
-    from agents import PPO
+    from agents import PPO, vecenv
     from agents.presets import find
     from sandbox.train import build
 
@@ -107,10 +108,9 @@ def agent(arm: str, preset: str, seed: int) -> Any:
     config = {"env_id": settings.pop("env_id"), "n_envs": settings.pop("n_envs"), "seed": seed, "settings": settings}
     settings.pop("n_timesteps")
     whose, _ = ARMS[arm]
-    envs = None
-    if arm != "ours":
-        from stable_baselines3.common.env_util import make_vec_env
-
+    if arm == "ours":
+        envs = vecenv.make(config["env_id"], config["n_envs"])
+    else:
         envs = make_vec_env("CartPole-v1", config["n_envs"], seed=seed)
     if whose == "stable_baselines3":
         import stable_baselines3

@@ -1,7 +1,7 @@
 """What all training shares: device, threads and precision, schedules, logs and files that survive a crash."""
 
 from sandbox.training.checkpoint import FileError, atomic, load_tensors, save_tensors, write_text
-from sandbox.training.device import pick_device, precision, private_generator, threads
+from sandbox.training.device import light_optimizers, pick_device, precision, private_generator, threads
 from sandbox.training.log import MetricsCSV, ProgressLine, read_metrics
 from sandbox.training.schedules import Constant, Cosine, Exponential, Linear, Step, Warmup
 
@@ -16,6 +16,7 @@ __all__ = [
     "Step",
     "Warmup",
     "atomic",
+    "light_optimizers",
     "load_tensors",
     "pick_device",
     "precision",

@@ -54,10 +54,13 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays last, for writers that read the format from it.
     draft = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    draft.touch()
+    mode = draft.stat().st_mode & 0o777
     try:
         yield draft
         with open(draft, "rb") as file:
             os.fsync(file.fileno())
+        draft.chmod(mode)  # some writers make files that nobody else may read
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

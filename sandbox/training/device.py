@@ -32,7 +32,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     Raises
     ------
     ValueError
-        If a GPU is asked for where there is none: never a silent run on the CPU.
+        For an unknown name, or a GPU where there is none: never a silent run on the CPU.
 
     Examples
     --------
@@ -41,7 +41,10 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"unknown device {str(device)!r}: use 'cpu', 'cuda' or 'auto'") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device {str(device)!r} was asked for, but torch sees no GPU here: use device='cpu' or 'auto'"
@@ -116,6 +119,26 @@ def precision(name: str, device: torch.device) -> torch.autocast:
     if name == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise ValueError("precision='bf16' needs a processor with AVX-512; use precision='fp32' here")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16")
+
+
+@contextmanager
+def light_optimizers() -> Iterator[None]:
+    """Let optimisers be made without importing torch's compiler, which takes two seconds.
+
+    torch guards the method that takes in the parameters against being compiled, and imports the compiler to do so. In
+    this context the method is called unguarded.
+
+    Examples
+    --------
+    >>> with light_optimizers():
+    ...     optimizer = torch.optim.Adam([torch.zeros(2, requires_grad=True)])
+    """
+    guarded = torch.optim.Optimizer.add_param_group
+    torch.optim.Optimizer.add_param_group = getattr(guarded, "__wrapped__", guarded)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.optim.Optimizer.add_param_group = guarded  # type: ignore[method-assign]
 
 
 def private_generator(seed: int | None) -> np.random.Generator:

@@ -7,10 +7,12 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -57,14 +59,8 @@ class MetricsCSV:
         self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any] | None = None, step: int = 0
     ) -> None:
         """Add a row; values that are not numbers are left out."""
-        row = {
-            STEP: step,
-            **{
-                key: float(value)
-                for key, value in key_values.items()
-                if isinstance(value, int | float) or hasattr(value, "item")
-            },
-        }
+        numbers = {key: value for key, value in key_values.items() if isinstance(value, Real | np.number | np.bool_)}
+        row = {STEP: step, **{key: float(value) for key, value in numbers.items()}}
         self.rows.append(row)
         new = [key for key in row if key not in self.columns]
         if new:
@@ -101,15 +97,15 @@ def read_metrics(path: Path) -> dict[str, list[float]]:
         If the file is missing or not such a table.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-        if STEP not in header:
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        header, *rows = list(csv.reader(whole.splitlines())) or [[]]
+        if STEP not in header or any(len(row) != len(header) for row in rows):
             raise ValueError
-        whole = [row for row in rows if len(row) == len(header)]
-        return {name: [float(row[i]) if row[i] else math.nan for row in whole] for i, name in enumerate(header)}
+        return {name: [float(row[i]) if row[i] else math.nan for row in rows] for i, name in enumerate(header)}
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise FileError(f"{path}: not a table of metrics") from error
 
 

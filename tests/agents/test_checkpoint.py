@@ -78,8 +78,10 @@ def test_two_rollouts_are_one_saved_loaded_and_one_more(path, actions, tmp_path)
 
     assert second.num_timesteps == straight.num_timesteps == 64
     assert second._n_updates == straight._n_updates
-    np.testing.assert_array_equal(second.rollout_buffer.actions, straight.rollout_buffer.actions)
-    assert same(everything(second), everything(straight))
+    # Not to the last bit: how memory is aligned decides the order in which a matrix product is summed.
+    np.testing.assert_allclose(second.rollout_buffer.actions, straight.rollout_buffer.actions, atol=1e-5)
+    for a, b in zip(everything(second), everything(straight), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_the_running_return_goes_on(tmp_path):

@@ -45,6 +45,7 @@ def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
     tensors["random.torch"] = torch.get_rng_state()
     record = {
         "algorithm": type(model).__name__,
+        "optimizer": type(model.policy.optimizer).__name__,
         "counters": {name: getattr(model, name) for name in COUNTERS},
         "episodes": [{key: float(episode[key]) for key in ("r", "l", "t")} for episode in model.ep_info_buffer or ()],
         "random": model._rng.bit_generator.state,
@@ -69,8 +70,12 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
     record, tensors = load_tensors(path, KIND)
     weights = {name.removeprefix("policy."): tensor for name, tensor in tensors.items() if name.startswith("policy.")}
     expected = {name: tuple(tensor.shape) for name, tensor in model.policy.state_dict().items()}
-    if record.get("algorithm") != type(model).__name__:
-        raise FileError(f"{path}: holds {record.get('algorithm')}, not {type(model).__name__}")
+    for key, own in (("algorithm", model), ("optimizer", model.policy.optimizer)):
+        if record.get(key) != type(own).__name__:
+            raise FileError(f"{path}: as its {key} it holds {record.get(key)}, not {type(own).__name__}")
+    missing = {"counters", "episodes", "random"} - record.keys()
+    if missing or set(COUNTERS) - record["counters"].keys():
+        raise FileError(f"{path}: of another version: its record lacks {', '.join(sorted(missing)) or 'counters'}")
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
         raise FileError(f"{path}: holds another policy; its weights do not fit the one that the configuration builds")
     model.policy.load_state_dict(weights)

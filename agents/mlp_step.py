@@ -297,26 +297,22 @@ def refusal(policy: Any) -> str | None:
 
     Looks at the modules alone; whether the policy's methods are its own is the caller's question.
     """
-    heads = (policy.action_net, policy.value_net)
-    linears = [
-        module for part in (*_nets(policy), *heads) for module in part.modules() if isinstance(module, nn.Linear)
-    ]
-    if any(type(head) is not nn.Linear for head in heads) or any(linear.bias is None for linear in linears):
-        return "its heads are not plain Linear layers, or a layer has no bias"
-    for net in _nets(policy):
-        kinds = [type(module) for module in net]
-        if (
-            kinds[::2] != [nn.Linear] * (len(kinds) // 2)
-            or not set(kinds[1::2]) <= {nn.Tanh, nn.ReLU}
-            or len(kinds) % 2
-        ):
-            return "its towers are not plain Linear + Tanh/ReLU layers"
-    if len({kind for net in _nets(policy) for kind in map(type, net)}) > 2:
+    nets, heads = _nets(policy), (policy.action_net, policy.value_net)
+    linears: list[Any] = [*list(nets[0])[::2], *list(nets[1])[::2], *heads]
+    activations = {type(module) for net in nets for module in list(net)[1::2]}
+    if any(len(net) % 2 for net in nets) or any(type(linear) is not nn.Linear for linear in linears):
+        return "its towers and heads are not plain Linear layers, each hidden one with an activation"
+    if not activations <= {nn.Tanh, nn.ReLU}:
+        return "its towers are not plain Linear + Tanh/ReLU layers"
+    if len(activations) > 1:
         return "its towers mix activations"
     parameters = list(policy.parameters())
     if sum(p.numel() for p in parameters) > MAX_WEIGHTS:
         return f"it has more than {MAX_WEIGHTS} weights"
-    if any(p.device.type != "cpu" or p.dtype != torch.float32 or not p.requires_grad for p in parameters):
+    own = [p for linear in linears for p in (linear.weight, linear.bias)]
+    if len(parameters) != len(own) + hasattr(policy, "log_std") or any(p is None for p in own):
+        return "it has parameters beside its Linear layers', or a layer without bias"
+    if any(not p.requires_grad or p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
         return "its parameters are not all trainable float32 on the CPU"
     optimizer = policy.optimizer
     if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) != 1:
@@ -326,7 +322,7 @@ def refusal(policy: Any) -> str | None:
         return "its Adam has weight decay, amsgrad or maximize"
     if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
         return "its optimiser does not hold all parameters"
-    modules = list(policy.modules())
-    if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules):
+    hooked = (policy, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
+    if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in hooked):
         return "it has hooks"
     return None

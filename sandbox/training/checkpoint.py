@@ -56,6 +56,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     draft = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     draft.touch()
     mode = draft.stat().st_mode & 0o777
+    draft.unlink()
     try:
         yield draft
         with open(draft, "rb") as file:
@@ -96,9 +97,9 @@ def save_tensors(
         If the file cannot be written.
     """
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    record = {"format": FORMAT, **record}
-    record["sha256"] = _sha256(record, whole)
-    text = json.dumps(record)
+    entry = json.loads(json.dumps({"format": FORMAT, **record}))  # as it will be read
+    entry["sha256"] = _sha256(entry, whole)
+    text = json.dumps(entry)
     with atomic(path) as draft:
         save_file(whole, draft, metadata={kind: text})
 

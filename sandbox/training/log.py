@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
 import time
 from collections.abc import Mapping
 from numbers import Real
@@ -59,8 +58,7 @@ class MetricsCSV:
         self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any] | None = None, step: int = 0
     ) -> None:
         """Add a row; values that are not numbers are left out."""
-        numbers = {key: value for key, value in key_values.items() if isinstance(value, Real | np.number | np.bool_)}
-        row = {STEP: step, **{key: float(value) for key, value in numbers.items()}}
+        row = {STEP: step, **{key: float(value) for key, value in key_values.items() if _is_number(value)}}
         self.rows.append(row)
         new = [key for key in row if key not in self.columns]
         if new:
@@ -84,6 +82,12 @@ class MetricsCSV:
             writer.writeheader()
             writer.writerows(self.rows)
         self.file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115 - open as long as training runs
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one number: Python's, numpy's, or a tensor of no dimension."""
+    array = np.asarray(value) if isinstance(value, Real | np.generic | np.ndarray) or hasattr(value, "numpy") else None
+    return array is not None and array.ndim == 0 and array.dtype.kind in "biuf"
 
 
 def read_metrics(path: Path) -> dict[str, list[float]]:
@@ -162,12 +166,10 @@ class ProgressLine:
         if now - self.last >= 5.0:
             self.last = now
             rate = (done - self.start) / (now - self.began)
-            left = (self.total - done) / rate if rate else math.inf
-            print(
-                f"{self.label}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left, {note}",
-                file=sys.stdout,
-                flush=True,
-            )
+            words = [f"{self.label}: {done:,} of {self.total:,} {self.unit}"]
+            if rate:
+                words += [f"{rate:,.0f}/s", f"{max(self.total - done, 0) / rate:.0f} s left"]
+            print(", ".join([*words, note] if note else words), flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -141,9 +141,9 @@ def parse(text: str) -> float | Linear | Cosine | Step:
     >>> parse("lin_1e-3")
     Linear(start=0.001, end=0.0)
     """
-    kind, _, value = text.rpartition("_")
+    kind, separator, value = text.rpartition("_")
     try:
-        return SHORT_FORMS[kind](float(value)) if kind else float(value)
+        return SHORT_FORMS[kind](float(value)) if separator else float(value)
     except (KeyError, ValueError):
         forms = ", ".join(f"{name}_1e-3" for name in SHORT_FORMS)
         raise ValueError(f"{text!r} is neither a number nor a schedule such as {forms}") from None

@@ -183,7 +183,7 @@ def test_another_algorithm(saved):
         pass
 
     model = Other("MlpPolicy", agent().get_env(), device="cpu", n_steps=16, batch_size=8)
-    refused(model, saved, "holds PPO, not Other")
+    refused(model, saved, "PPO, not Other")
 
 
 def test_another_optimiser(saved):

@@ -238,3 +238,56 @@ def test_a_new_policy_is_taken():
     previous, model.policy = model.policy, agent(seed=9).policy
     model.learn(16)
     assert all(torch.equal(a, b) for a, b in zip(old, previous.parameters(), strict=True))
+
+
+# -- predict
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_a_batch_of_likeliest_actions_is_the_policys(env_id):
+    model = agent(env=env_id)
+    model.learn(32)
+    obs = np.random.default_rng(0).normal(size=(50, *model.observation_space.shape)).astype(np.float32)
+    got, want = model.predict(obs, deterministic=True)[0], model.policy.predict(obs, deterministic=True)[0]
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    assert got.dtype == want.dtype
+    assert got.shape == want.shape
+    np.testing.assert_allclose(model.predict(obs[0], deterministic=True)[0], want[0], atol=1e-6)
+
+
+def test_prediction_follows_weights_that_were_set_after_training():
+    model, other = agent(), agent(seed=3)
+    model.learn(32)
+    other.learn(256)
+    obs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    model.set_parameters(other.get_parameters())
+    np.testing.assert_array_equal(
+        model.predict(obs, deterministic=True)[0], other.policy.predict(obs, deterministic=True)[0]
+    )
+    with torch.no_grad():
+        model.policy.action_net.bias.copy_(torch.tensor([-50.0, 50.0]))
+    assert model.predict(obs, deterministic=True)[0].tolist() == [1] * 50
+
+
+@pytest.mark.parametrize("name", ["_predict", "get_distribution", "predict"])
+def test_prediction_honours_an_own_method(name):
+    policy, calls = counted(name)
+    model = agent(policy)
+    model.learn(16)
+    calls.clear()
+    model.predict(np.zeros((5, 4), np.float32), deterministic=True)
+    assert calls
+
+
+def test_prediction_honours_a_method_patched_after_training():
+    model = agent()
+    model.learn(16)
+    model.policy._predict = lambda obs, deterministic=False: torch.full((len(obs),), 7)
+    assert model.predict(np.zeros((5, 4), np.float32), deterministic=True)[0].tolist() == [7] * 5
+
+
+def test_prediction_refuses_what_stable_baselines3_refuses():
+    model = agent()
+    model.learn(16)
+    with pytest.raises(ValueError, match="shape"):
+        model.predict(np.zeros((5, 3), np.float32), deterministic=True)

@@ -18,7 +18,7 @@ def snapshot():
         "torch threads": torch.get_num_threads(),
         "BLAS threads": [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()],
         "dtype": torch.get_default_dtype(),
-        "validation": (Distribution._validate_args, Distribution(validate_args=None)._validate_args),
+        "validation": Distribution._validate_args,
         "matmul": torch.get_float32_matmul_precision(),
         "gradients": torch.is_grad_enabled(),
         "numpy errors": np.geterr(),

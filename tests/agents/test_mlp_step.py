@@ -263,8 +263,8 @@ def with_mixed_activations(policy):
 
 
 REFUSED = {
-    "plain Linear": lambda: policy_of(activation_fn=nn.ELU),
-    "mix activations": lambda: with_mixed_activations(policy_of()),
+    "not all Tanh": lambda: policy_of(activation_fn=nn.ELU),
+    "or all ReLU": lambda: with_mixed_activations(policy_of()),
     f"more than {MAX_WEIGHTS}": lambda: policy_of(net_arch=[256, 256]),
     "trainable": lambda: frozen(policy_of()),
     "float32": lambda: policy_of().double(),

@@ -170,3 +170,13 @@ def test_weights_before_the_bad_rollout_are_kept():
 def test_an_error_of_the_environment_comes_through(path, kind):
     with pytest.raises(ZeroDivisionError, match="mine"):
         agent(envs_of(kind, "error", 3), path).learn(48)
+
+
+@pytest.mark.filterwarnings("error")
+def test_looking_for_it_warns_of_nothing():
+    class Large(Bad):
+        def step(self, action):
+            obs, *rest = super().step(action)
+            return np.full_like(obs, 3e38), *rest
+
+    agent(DummyVecEnv([lambda: Monitor(Large())])).learn(16)

@@ -71,14 +71,6 @@ def test_an_exception_leaves_the_old_file_and_no_litter(tmp_path, error):
     assert os.listdir(tmp_path) == ["note.txt"]
 
 
-def test_a_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_path):
-    path = tmp_path / "note.txt"
-    path.write_text("old")
-    with pytest.raises(FileNotFoundError), atomic(path):
-        pass
-    assert path.read_text() == "old"
-
-
 def test_a_death_in_the_middle_of_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "note.txt"
     path.write_text("old")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import vecenv
@@ -41,7 +42,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any, env: str | VecEnv, n_episodes: int = 100, seed: int = 0, deterministic: bool = True
+    model: Any, env: str | VecEnv | VectorEnv, n_episodes: int = 100, seed: int = 0, deterministic: bool = True
 ) -> Evaluation:
     """Play full episodes, as many at a time as there are environments.
 
@@ -51,7 +52,7 @@ def evaluate(
     ----------
     model : BaseAlgorithm or BasePolicy
         Whatever has SB3's `predict`.
-    env : str or VecEnv
+    env : str, VecEnv or gymnasium.vector.VectorEnv
         An id gives `n_episodes` environments (at most 100) that only this evaluation uses.
     n_episodes : int
     seed : int
@@ -72,6 +73,7 @@ def evaluate(
     """
     own = isinstance(env, str)
     envs = vecenv.make(env, n_envs=min(n_episodes, 100)) if isinstance(env, str) else env
+    envs = vecenv.GymVecEnv(envs) if isinstance(envs, VectorEnv) else envs
     try:
         envs.seed(seed)
         obs = envs.reset()

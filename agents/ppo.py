@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -144,6 +145,10 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         gradients: list[PPOGradient] = []
         entropies, stop = [], False
         with self._update(network) as samples:
+            whole = self.batch_size >= len(samples.returns)  # one minibatch, and the same one in each epoch
+            if self.normalize_advantage and whole:
+                samples = replace(samples, advantages=normalize(samples.advantages))
+            normalize_each = self.normalize_advantage and not whole
             for epoch in range(self.n_epochs):
                 epoch_start = len(gradients)
                 for batch in minibatches(samples, self.batch_size, self._rng):
@@ -153,7 +158,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
                         values,
                         old_log_probs=batch.log_probs,
                         old_values=batch.values,
-                        advantages=normalize(batch.advantages) if self.normalize_advantage else batch.advantages,
+                        advantages=normalize(batch.advantages) if normalize_each else batch.advantages,
                         returns=batch.returns,
                         clip_range=clip_range,
                         clip_range_vf=clip_range_vf,

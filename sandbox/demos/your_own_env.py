@@ -42,7 +42,7 @@ class LanderVectorEnv(DynamicsVectorEnv):
 
 
 model = PPO("MlpPolicy", LanderVectorEnv(32), n_steps=64, batch_size=256, learning_rate=2e-3, ent_coef=0.01, seed=0)
-test_envs = PPO._wrap_env(LanderVectorEnv(100))
+test_envs = LanderVectorEnv(100)
 print(f"untrained: {evaluate(model, test_envs).mean:.0%} gentle landings")
 model.learn(100_000)
 print(f"trained:   {evaluate(model, test_envs).mean:.0%} gentle landings")

@@ -252,6 +252,12 @@ def hooked(policy):
     return policy
 
 
+def test_a_hook_on_the_features_is_seen_too():
+    policy = policy_of()
+    policy.features_extractor.register_forward_hook(lambda *_: None)
+    assert "hooks" in refusal(policy)
+
+
 def with_partial_optimizer(policy):
     policy.optimizer = torch.optim.Adam(policy.action_net.parameters())
     return policy
@@ -263,8 +269,8 @@ def with_mixed_activations(policy):
 
 
 REFUSED = {
-    "not all Tanh": lambda: policy_of(activation_fn=nn.ELU),
-    "or all ReLU": lambda: with_mixed_activations(policy_of()),
+    "Tanh/ReLU layers": lambda: policy_of(activation_fn=nn.ELU),
+    "mix activations": lambda: with_mixed_activations(policy_of()),
     f"more than {MAX_WEIGHTS}": lambda: policy_of(net_arch=[256, 256]),
     "trainable": lambda: frozen(policy_of()),
     "float32": lambda: policy_of().double(),

@@ -1,0 +1,154 @@
+"""Demos are short and run; benches run with tiny settings and keep what they measured."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sandbox.demos
+from sandbox import bench
+from sandbox.cli import DEMOS
+
+FOLDER = Path(sandbox.demos.__file__).parent
+PROGRAM = Path(sys.executable).with_name("sandbox")
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_demo_is_at_most_60_lines_begins_with_its_purpose_and_compiles(name):
+    source = (FOLDER / f"{name}.py").read_text()
+    assert len(source.splitlines()) <= 60
+    assert source.startswith('"""')
+    compile(source, name, "exec")
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_the_source_of_a_demo_is_printed_as_it_is(name, cli):
+    done = cli("demo", name, "--source")
+    assert done.code == 0
+    assert done.out == (FOLDER / f"{name}.py").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_demo_runs_and_learns(name, tmp_path):
+    done = subprocess.run([PROGRAM, "demo", name], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) >= 2
+
+
+def test_a_measurement_is_made_in_a_process_of_its_own():
+    job = {"task": "Pendulum-v1", "ours": True, "n_envs": 2, "seconds": 0.01}
+    result = bench.measure("sandbox.bench.env_steps", **job)
+    assert job.items() <= result.items()
+    assert result["rate"] > 0
+
+
+def test_a_measurement_that_fails_is_an_error_and_no_number(capfd):
+    with pytest.raises(RuntimeError, match="failed"):
+        bench.measure("sandbox.bench.env_steps", task="Nowhere-v0", ours=False, n_envs=2, seconds=0.01)
+    assert "Nowhere" in capfd.readouterr().err
+
+
+def test_spread_is_median_smallest_and_largest():
+    assert bench.spread([4.0, 1.0, 3.0, 2.0]) == "2.50 [1.00, 4.00]"
+    assert bench.spread([12345.6], digits=0) == "12,346 [12,346, 12,346]"
+
+
+def test_measurements_are_kept_with_the_machine_that_made_them(tmp_path, capsys):
+    bench.keep(tmp_path / "new" / "b.json", "a-bench", [{"rate": 1.0}])
+    kept = json.loads((tmp_path / "new" / "b.json").read_text())
+    assert kept["bench"] == "a-bench"
+    assert kept["measurements"] == [{"rate": 1.0}]
+    assert kept["machine"]["cores"] == os.cpu_count()
+    assert kept["machine"]["processor"]
+    assert "b.json" in capsys.readouterr().out
+    bench.keep(None, "a-bench", [])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_table_shows_all_its_cells(capsys):
+    bench.show("a title", ("", "ratio"), [("ours", "2.00 [1.00, 3.00]")])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("a title", "ratio", "ours", "2.00 [1.00, 3.00]"))
+
+
+def run_bench(monkeypatch, cli, name, *argv):
+    """The bench with its measurements in this process: the processes are tested above."""
+    import importlib
+
+    from sandbox.cli import BENCHES
+
+    module = importlib.import_module(BENCHES[name][0])
+    jobs = []
+
+    def measure(where, **job):
+        jobs.append(dict(job))
+        if name == "env-steps":
+            return {**job, "rate": 200.0 if job["ours"] else 100.0}
+        seconds = 4.0 if job["arm"] == "SB3" else 1.0
+        return {**job, "seconds": seconds, "return": 500.0, "solved": job["seed"] != 1, "steps": 1000}
+
+    monkeypatch.setattr(module, "measure", measure)
+    return cli("bench", name, *argv), jobs
+
+
+def test_env_steps_alternates_ours_and_theirs_and_keeps_all(monkeypatch, cli, tmp_path):
+    done, jobs = run_bench(monkeypatch, cli, "env-steps", "--repeats", "2", "--out", "b.json")
+    assert done.code == 0
+    assert [job["ours"] for job in jobs] == [True, False] * (len(jobs) // 2)
+    assert {job["n_envs"] for job in jobs if job["task"] == "CartPole-v1"} == {8, 64, 512}
+    assert "2.00 [2.00, 2.00]" in done.out
+    assert len(json.loads((tmp_path / "b.json").read_text())["measurements"]) == len(jobs)
+
+
+def test_ppo_cartpole_measures_each_arm_with_each_seed_and_says_what_is_not_solved(monkeypatch, cli, tmp_path):
+    done, jobs = run_bench(monkeypatch, cli, "ppo-cartpole", "--repeats", "3", "--n-timesteps", "1000", "--out", "b.json")
+    assert done.code == 0
+    speed = [(job["arm"], job["seed"]) for job in jobs if job["part"] == "speed"]
+    assert speed == [(arm, seed) for seed in range(3) for arm in ("SB3", "ours", "ours, drop-in")]
+    assert "4.00 [4.00, 4.00]" in done.out  # the ratio
+    assert "2 of 3" in done.out
+    assert "median SB3 / median ours: 4.0" in done.out
+    assert len(json.loads((tmp_path / "b.json").read_text())["measurements"]) == len(jobs) == 9 + 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "argv"),
+    [
+        ("env-steps", ["--repeats", "1", "--seconds", "0.05"]),
+        ("ppo-cartpole", ["--repeats", "1", "--n-timesteps", "3000"]),
+    ],
+)
+def test_a_bench_runs_from_end_to_end(name, argv, tmp_path):
+    done = subprocess.run(
+        [PROGRAM, "bench", name, *argv, "--out", "b.json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measurements = json.loads((tmp_path / "b.json").read_text())["measurements"]
+    assert all(job.get("rate", job.get("seconds", 0)) > 0 for job in measurements)
+    if name == "ppo-cartpole":
+        assert {job["arm"] for job in measurements} == {"SB3", "ours", "ours, drop-in"}
+        assert all(0 < job["return"] <= 500 for job in measurements if job["part"] == "speed")
+
+
+@pytest.mark.parametrize(("part", "extra"), [("speed", {"return"}), ("solve", {"solved", "steps"})])
+@pytest.mark.parametrize("arm", ["SB3", "ours"])
+def test_one_job_of_ppo_cartpole_in_this_process(part, extra, arm):
+    import torch
+
+    from sandbox.bench import ppo_cartpole
+
+    threads = torch.get_num_threads()
+    job = {"speed": ppo_cartpole.train_at_full_speed, "solve": ppo_cartpole.train_until_solved}[part]
+    try:
+        result = job(arm=arm, seed=0, n_timesteps=300)
+    finally:
+        torch.set_num_threads(threads)
+    assert {"seconds", *extra} == set(result)
+    assert result["seconds"] > 0

@@ -322,7 +322,7 @@ def refusal(policy: Any) -> str | None:
         return "its Adam has weight decay, amsgrad or maximize"
     if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
         return "its optimiser does not hold all parameters"
-    hooked = (policy, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
+    hooked = (policy, policy.features_extractor, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
     if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in hooked):
         return "it has hooks"
     return None

@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 # -- train -------------------------------------------------------------------------------------------------------------
 
 
-def train(argv: list[str]) -> int:
-    argv = join_dotted(argv)
+def train(typed: list[str]) -> int:
+    argv = join_dotted(typed)
     parser = Parser(
         prog="sandbox train",
         usage="sandbox train [ALGORITHM] ENV [flags]",
@@ -125,10 +125,12 @@ def train(argv: list[str]) -> int:
     settings = {key: value for key, value in args.items() if key not in own}
 
     if resumed:
-        given = settings.keys() | {name for name in own - {"n_timesteps", "resume", "tensorboard"} if args[name]}
+        given = settings.keys() | {
+            name for name in own - {"help", "n_timesteps", "resume", "tensorboard"} if args[name]
+        }
         if given:
             raise UsageError(f"--resume takes {_flag(min(given))} from the run; for other settings begin a new one")
-        model = _build(algorithm, resumed.config)
+        model = _build(algorithm, resumed.config, f"{resumed.folder / 'config.yml'}: ")
         resumed.config["n_timesteps"] = args["n_timesteps"] or resumed.config["n_timesteps"]
         return 0 if _train(model, resumed, args["tensorboard"], resume=True) else 130
     root, first = args["out"] or Path("runs"), args["seed"] or 0
@@ -138,7 +140,7 @@ def train(argv: list[str]) -> int:
         if not results:
             _say_what(config)
         model = _build(algorithm, config)  # what can't be built leaves no folder
-        run = _new_run(config, root, ["train", *argv])
+        run = _new_run(config, root, ["train", *typed])
         result = _train(model, run, args["tensorboard"])
         if result is None:
             return 130
@@ -243,7 +245,7 @@ def _say_what(config: dict[str, Any]) -> None:
     )
 
 
-def _build(algorithm: type, config: dict[str, Any]) -> Any:
+def _build(algorithm: type, config: dict[str, Any], source: str = "") -> Any:
     import gymnasium as gym
 
     from agents import vecenv
@@ -256,7 +258,7 @@ def _build(algorithm: type, config: dict[str, Any]) -> Any:
     try:
         return build(algorithm, config, envs)
     except (AssertionError, ValueError, TypeError) as error:
-        raise UsageError(" ".join(str(error).split())) from error
+        raise UsageError(source + " ".join(str(error).split())) from error
 
 
 def _new_run(config: dict[str, Any], root: Path, command: Sequence[str]) -> Run:
@@ -325,8 +327,10 @@ def _trained(folder: Path, best: bool) -> tuple[Run, Any]:
     _known_env(run.config["env_id"])
     try:
         return run, trained(_algorithm(run.config["algorithm"]), run, best)
-    except (FileError, ValueError, TypeError) as error:
-        raise UsageError(" ".join(str(error).split())) from error
+    except FileError as error:
+        raise UsageError(str(error)) from error
+    except (AssertionError, ValueError, TypeError) as error:
+        raise UsageError(f"{run.folder / 'config.yml'}: {' '.join(str(error).split())}") from error
 
 
 def _algorithm(name: str) -> Any:

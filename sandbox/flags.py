@@ -79,10 +79,10 @@ def count(text: str) -> int:
     >>> count("3")
     3
     """
-    value = whole(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("at least 1 is needed")
-    return value
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if value := whole(text):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
 
 
 def read_yaml(text: str) -> Any:

@@ -71,7 +71,7 @@ def policy_for(space: gym.Space) -> str:
     """The name of the policy that suits the observations."""
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
-    large = isinstance(space, spaces.Box) and is_image_space(space) and min(space.shape[-2:]) >= 36
+    large = isinstance(space, spaces.Box) and is_image_space(space) and sorted(space.shape)[1] >= 36
     return "CnnPolicy" if large else "MlpPolicy"
 
 
@@ -230,7 +230,7 @@ def load_latest(model: Any, run: Run) -> Path:
 
 def trained(algorithm: type, run: Run, best: bool = False) -> Any:
     """The agent of a run, with one environment; the best one by its evaluations beside training, or the last one."""
-    model = build(algorithm, run.config, vecenv.make(run.config["env_id"]))
+    model = build(algorithm, run.config, vecenv.make(run.config["env_id"], run.config["n_envs"]))
     load_agent(model, run.best if best else run.model)
     return model
 

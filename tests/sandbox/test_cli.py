@@ -16,16 +16,15 @@ from sandbox import cli as module
 from sandbox.runs import Run
 
 ENV = "sandbox/Catch-v0"
-TINY = "--n-timesteps 512 --n-envs 4 --n-steps 16 --batch-size 32 --n-epochs 1 --eval-every 0".split()
+TINY = ["--n-timesteps", "512", "--n-envs", "4", "--n-steps", "16", "--batch-size", "32", "--n-epochs", "1"]
+TINY += ["--eval-every", "0"]
 COMMANDS = ["train", "eval", "watch", "list", "bench", "demo"]
 PROGRAM = Path(sys.executable).with_name("sandbox")
 
 
 def program(*argv, **kwargs):
     """The installed program, in a process of its own."""
-    return subprocess.run(
-        [PROGRAM, *map(str, argv)], capture_output=True, text=True, timeout=60, check=False, **kwargs
-    )
+    return subprocess.run([PROGRAM, *map(str, argv)], capture_output=True, text=True, timeout=60, check=False, **kwargs)
 
 
 # -- help, list, version -----------------------------------------------------------------------------------------------
@@ -82,8 +81,9 @@ def test_the_installed_program_answers_help_in_half_a_second(tmp_path):
 
 def test_a_reader_who_leaves_is_no_error(tmp_path):
     done = subprocess.run(
-        f"{shlex.quote(str(PROGRAM))} list | head -1", shell=True, capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+        f"{shlex.quote(str(PROGRAM))} list | head -1",
+        shell=True, capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
 
@@ -188,7 +188,7 @@ def without(monkeypatch):
 
     def hide(name):
         find = importlib.util.find_spec
-        monkeypatch.setattr(importlib.util, "find_spec", lambda wanted, *a: None if wanted == name else find(wanted, *a))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda one, *a: None if one == name else find(one, *a))
         monkeypatch.setitem(sys.modules, name, None)
 
     return hide
@@ -242,6 +242,12 @@ def write(name, content):
     return lambda run: (run.folder / name).write_bytes(content)
 
 
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
 DAMAGES = {
     "no config": lambda run: (run.folder / "config.yml").unlink(),
     "empty config": write("config.yml", b""),
@@ -267,7 +273,7 @@ DAMAGES = {
     "empty agent": write("model/agent.safetensors", b""),
     "foreign agent": write("model/agent.safetensors", b"PK\x03\x04 a zip"),
     "cut agent": lambda run: run.model.write_bytes(run.model.read_bytes()[:-100]),
-    "flipped agent": lambda run: run.model.write_bytes(run.model.read_bytes()[:-9] + b"X" + run.model.read_bytes()[-8:]),
+    "flipped agent": lambda run: flip(run.model),
 }
 
 

@@ -34,7 +34,8 @@ def test_the_source_of_a_demo_is_printed_as_it_is(name, cli):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DEMOS)
 def test_a_demo_runs_and_learns(name, tmp_path):
-    done = subprocess.run([PROGRAM, "demo", name], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    options = {"capture_output": True, "text": True, "timeout": 300, "check": False}
+    done = subprocess.run([PROGRAM, "demo", name], cwd=tmp_path, **options)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) >= 2
@@ -106,7 +107,7 @@ def test_env_steps_alternates_ours_and_theirs_and_keeps_all(monkeypatch, cli, tm
 
 
 def test_ppo_cartpole_measures_each_arm_with_each_seed_and_says_what_is_not_solved(monkeypatch, cli, tmp_path):
-    done, jobs = run_bench(monkeypatch, cli, "ppo-cartpole", "--repeats", "3", "--n-timesteps", "1000", "--out", "b.json")
+    done, jobs = run_bench(monkeypatch, cli, "ppo-cartpole", "--repeats", "3", "--out", "b.json")
     assert done.code == 0
     speed = [(job["arm"], job["seed"]) for job in jobs if job["part"] == "speed"]
     assert speed == [(arm, seed) for seed in range(3) for arm in ("SB3", "ours", "ours, drop-in")]
@@ -151,4 +152,4 @@ def test_one_job_of_ppo_cartpole_in_this_process(part, extra, arm):
     finally:
         torch.set_num_threads(threads)
     assert {"seconds", *extra} == set(result)
-    assert result["seconds"] > 0
+    assert result["seconds"] >= 0

@@ -18,7 +18,7 @@ class Thing:
         gamma: float = 0.99,
         target_kl: float | None = None,
         learning_rate: float | Callable[[float], float] = 3e-4,
-        clip_range_vf: None | float | Callable[[float], float] = None,
+        clip_range_vf: float | Callable[[float], float] | None = None,
         normalize: bool = True,
         policy_kwargs: dict[str, Any] | None = None,
         encoder: str | Path | None = None,
@@ -133,7 +133,7 @@ def test_a_count_is_a_positive_whole_number(text, value):
 def test_other_counts_are_refused(text):
     parser = Parser()
     parser.add_argument("--n", type=count)
-    with pytest.raises(UsageError, match="argument --n: .*(whole number|at least 1)"):
+    with pytest.raises(UsageError, match=r"argument --n: .*(whole number|at least 1)"):
         parser.parse(["--n", text])
 
 

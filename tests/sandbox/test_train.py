@@ -27,7 +27,8 @@ from sandbox.training.checkpoint import FileError, load_tensors
 from sandbox.training.log import STEP, read_metrics
 
 ENV = "sandbox/Catch-v0"
-TINY = "--n-timesteps 512 --n-envs 4 --n-steps 16 --batch-size 32 --n-epochs 1 --eval-every 0".split()
+TINY = ["--n-timesteps", "512", "--n-envs", "4", "--n-steps", "16", "--batch-size", "32", "--n-epochs", "1"]
+TINY += ["--eval-every", "0"]
 PROGRAM = Path(sys.executable).with_name("sandbox")
 
 
@@ -59,7 +60,8 @@ def debug(tmp_path_factory):
     folder = tmp_path_factory.mktemp("debug")
     done = subprocess.run(
         [PROGRAM, "train", "CartPole-v1", "--preset", "debug"],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done, folder / "runs" / "ppo" / "CartPole-v1_1"
@@ -84,8 +86,8 @@ def test_the_end_says_mean_interval_and_where_everything_is(debug):
 
 def test_the_folder_has_everything_and_everything_is_valid(debug):
     _, folder = debug
-    expected = "best command.txt config.yml episode.gif evaluation.json learning_curve.png metrics.csv model versions.json"
-    assert sorted({*os.listdir(folder)} - {"checkpoints"}) == expected.split()
+    names = {"best", "command.txt", "config.yml", "episode.gif", "evaluation.json", "learning_curve.png", "metrics.csv"}
+    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == names | {"model", "versions.json"}
     assert is_picture(folder / "learning_curve.png")
     assert is_picture(folder / "episode.gif")
     config = yaml.safe_load((folder / "config.yml").read_text())
@@ -107,12 +109,13 @@ def test_the_table_has_a_row_for_each_rollout_with_finite_numbers_under_sb3s_nam
     _, folder = debug
     columns = read_metrics(folder / "metrics.csv")
     assert columns[STEP] == [128.0 * i for i in range(1, 9)]
-    assert {"rollout/ep_rew_mean", "eval/mean_return", "time/fps", "train/approx_kl", "train/value_loss"} <= set(columns)
+    assert {"rollout/ep_rew_mean", "eval/mean_return", "time/fps", "train/approx_kl", "train/value_loss"} <= {*columns}
     assert np.isfinite(columns["eval/mean_return"]).sum() >= 4  # the preset evaluates a few times
     assert not np.isinf(columns["eval/mean_return"]).any()
     assert np.isfinite(columns["train/loss"][1:]).all()  # the first row is written before the first update
     assert np.isfinite(columns["rollout/ep_rew_mean"][-1])
-    assert len(list(csv.reader(open(folder / "metrics.csv", newline="")))) == 9
+    with open(folder / "metrics.csv", newline="") as file:
+        assert len(list(csv.reader(file))) == 9
 
 
 def test_the_closing_evaluation_is_100_full_episodes(debug):
@@ -226,10 +229,11 @@ def test_an_encoder_file_may_go_once_the_run_has_its_weights(cli, tmp_path):
     encoder = zoo.build("mlp", in_shape=(10, 5), widths=(12,))
     zoo.save(encoder, "eyes.safetensors")
     assert cli("train", ENV, *TINY, "--encoder", "eyes.safetensors", "--freeze-encoder", "true").code == 0
-    os.remove("eyes.safetensors")
+    Path("eyes.safetensors").unlink()
     run = Run.open("runs/ppo/sandbox-Catch-v0_1")
     seen = trained(PPO, run).policy.features_extractor.encoder
-    assert all(np.array_equal(a.detach(), b.detach()) for a, b in zip(seen.parameters(), encoder.parameters(), strict=True))
+    pairs = zip(seen.parameters(), encoder.parameters(), strict=True)
+    assert all(np.array_equal(a.detach(), b.detach()) for a, b in pairs)
     assert cli("eval", run.folder, "--episodes", "2").code == 0
     assert cli("train", "--resume", run.folder, "--n-timesteps", "600").code == 0
 
@@ -270,7 +274,7 @@ def test_resume_for_longer_goes_on_in_the_same_folder_without_duplicate_rows(cli
     columns = read_metrics(finished.metrics)
     assert columns[STEP] == [64.0 * i for i in range(1, 17)]
     assert columns["train/loss"][1:8] == first["train/loss"][1:8]
-    assert os.listdir(finished.folder.parent) == [finished.folder.name]
+    assert list(finished.folder.parent.iterdir()) == [finished.folder]
     assert Run.open(finished.folder).config["n_timesteps"] == 1024  # the next --resume must know
 
 
@@ -350,12 +354,11 @@ LONG = [*TINY[2:], "--n-timesteps", "500000000"]
 
 
 def started(folder, *argv):
-    """A training program that runs; returns it when it has written some rows."""
-    process = subprocess.Popen(
+    """A training program that runs."""
+    return subprocess.Popen(
         [PROGRAM, "train", ENV, *argv], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
-    return process
 
 
 def until(condition, process, seconds=40.0):
@@ -442,7 +445,7 @@ def test_an_environment_that_raises_has_its_own_traceback(cli, odd, snapshot, tr
 
 @pytest.mark.parametrize(("trouble", "quantity"), [("nan", "observation"), ("reward", "reward")])
 @pytest.mark.parametrize("when", [2, 300])
-def test_a_nan_stops_with_step_environment_and_quantity_and_the_last_good_agent_stays(cli, odd, trouble, quantity, when):
+def test_a_nan_stops_with_step_environment_and_quantity_and_keeps_the_agent(cli, odd, trouble, quantity, when):
     done = cli("train", odd(trouble, when), *TINY)
     assert done.code == 2
     assert done.err.count("\n") == 1
@@ -552,6 +555,16 @@ def test_watch_what_draws_nothing_is_one_line(cli, refused, odd):
     env = odd("nothing")
     assert cli("train", env, *TINY).code == 0
     assert "draws nothing" in refused("watch", "runs/ppo/Odd-nothing-v0_1")
+
+
+def test_checkpoints_come_by_the_clock_and_only_the_last_ones_stay(finished, monkeypatch):
+    from sandbox.training.log import ProgressLine
+
+    run = Run.create(finished.folder.parents[2] / "other", {**finished.config, "n_timesteps": 512}, [])
+    callback = training.RunCallback(run, ProgressLine("t", 512, "steps"), eval_every=0, checkpoint_seconds=0.0)
+    fresh(run).learn(512, callback)
+    kept = [steps(path) for path in run.checkpoints()]
+    assert kept == [512, 448]
 
 
 def test_no_agent_to_go_on_from_is_a_file_error(finished):

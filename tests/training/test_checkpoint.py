@@ -52,7 +52,7 @@ def test_a_file_appears_whole_with_its_folder_and_nothing_beside_it(tmp_path):
         assert draft.parent == path.parent  # a rename must not cross file systems
         assert draft.suffix == ".txt"
     assert path.read_text() == "whole"
-    assert os.listdir(path.parent) == ["note.txt"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -68,7 +68,7 @@ def test_an_exception_leaves_the_old_file_and_no_litter(tmp_path, error):
     with pytest.raises(error):
         fail()
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["note.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_death_in_the_middle_of_writing_leaves_the_old_file(tmp_path):

@@ -27,10 +27,10 @@ class Autograd:
         self.policy, self.precision_name = policy, precision_name
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
 
-    def begin_rollout(self, shape: tuple[int, int], rng: np.random.Generator) -> None:
-        """Nothing to prepare: the policy draws its actions with torch's generator, as SB3 does."""
+    def begin_rollout(self) -> None:
+        """Nothing to prepare: the policy acts by itself."""
 
-    def act(self, obs: Any, n_steps: int) -> tuple[Any, np.ndarray, Tensor, Tensor]:
+    def act(self, obs: Any) -> tuple[Any, np.ndarray, Tensor, Tensor]:
         """Observations ``[B, ...]`` -> themselves as tensors, actions, values ``[B, 1]``, log_probs ``[B]``."""
         obs_tensor = obs_as_tensor(obs, self.policy.device)
         with torch.no_grad(), precision(self.precision_name, self.policy.device):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from agents.onpolicy import OnPolicyLoop
@@ -48,13 +49,15 @@ def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
         "optimizer": type(model.policy.optimizer).__name__,
         "counters": {name: getattr(model, name) for name in COUNTERS},
         "episodes": [{key: float(episode[key]) for key in ("r", "l", "t")} for episode in model.ep_info_buffer or ()],
-        "random": model._rng.bit_generator.state,
+        "random": [value.tolist() if isinstance(value, np.ndarray) else value for value in np.random.get_state()],  # noqa: NPY002
     }
     save_tensors(path, KIND, record, tensors)
 
 
 def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
     """Fill an agent with the state that `save_agent` wrote; nothing in the file is run.
+
+    The global generators of torch and numpy, from which Stable-Baselines3 draws, go on where they were, too.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
         setattr(model, name, record["counters"][name])
     model.ep_info_buffer = deque(record["episodes"], maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(maxlen=model._stats_window_size)
-    model._rng.bit_generator.state = record["random"]
+    np.random.set_state(tuple(record["random"]))  # noqa: NPY002
     torch.set_rng_state(tensors["random.torch"])
 
 

@@ -110,13 +110,9 @@ class MLPStep:
         """Whether this is the network of `policy` with its present optimiser."""
         return policy is self.policy and policy.optimizer is self.optimizer
 
-    def begin_rollout(self, shape: tuple[int, int], rng: np.random.Generator) -> None:
-        """Take the policy's weights, and all the chance that a rollout of ``shape [T, B]`` needs."""
+    def begin_rollout(self) -> None:
+        """Take the policy's weights."""
         self.pull()
-        if self.gaussian:
-            self.noise = rng.standard_normal((*shape, len(self.log_std)), np.float32)  # [T, B, A]
-        else:
-            self.noise = rng.random(shape, np.float32)  # [T, B]
 
     def begin_update(self) -> None:
         """Take the policy's weights and its optimiser's state."""
@@ -180,28 +176,31 @@ class MLPStep:
         """Any other rows, as they are."""
         return rows
 
-    def act(self, obs: np.ndarray, n_steps: int) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, torch.Tensor]:
-        """Sample actions with the noise of step `n_steps`.
+    def act(self, obs: np.ndarray) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, torch.Tensor]:
+        """Sample actions.
+
+        Chance comes from torch's global generator by the same draws as in Stable-Baselines3: the same seed gives the
+        same actions.
 
         Parameters
         ----------
         obs : [B, ...] floats
-        n_steps : int
 
         Returns
         -------
         obs, actions, values, log_probs : [B, ...], [B] integers or [B, ...] floats, [B, 1], [B]
             All but the actions as tensors, as Stable-Baselines3's callbacks see them.
         """
-        x, noise = self.inputs(obs).T, self.noise[n_steps]
+        x = self.inputs(obs).T
         out, values = self.pi.forward(x), self.vf.forward(x)[0]
         if self.gaussian:
+            noise = torch.normal(torch.zeros(out.shape[::-1]), 1.0).numpy()  # [B, A]
             actions = (out.T + np.exp(self.log_std) * noise).reshape(-1, *self.action_shape)
             log_probs = self._gaussian_log_probs(noise.T)
         else:
             log_p = _log_softmax(out)  # [A, B]
-            # The noise lies above as many of the first A - 1 cumulative probabilities as there are smaller actions.
-            actions = (np.cumsum(np.exp(log_p[:-1]), axis=0) < noise).sum(axis=0)
+            probs = torch.from_numpy(np.ascontiguousarray(np.exp(log_p).T))
+            actions = torch.multinomial(probs, 1, replacement=True).numpy()[:, 0]
             log_probs = log_p[actions, np.arange(len(obs))]
         return torch.from_numpy(obs), actions, torch.from_numpy(values)[:, None], torch.from_numpy(log_probs)
 

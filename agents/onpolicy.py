@@ -30,7 +30,7 @@ from agents.policies import MlpExtractor, ZooFeatures
 from agents.returns import gae
 from agents.rollout import Samples
 from agents.vecenv import GymVecEnv, lean_step
-from sandbox.training.device import precision, private_generator, threads
+from sandbox.training.device import precision, threads
 
 BYPASSED = (
     "forward",
@@ -64,8 +64,8 @@ class FastPath(NamedTuple):
 class Network(Protocol):
     """How the loop drives a policy: in numpy (`MLPStep`) or in torch (`Autograd`), whose arrays these are."""
 
-    def begin_rollout(self, shape: tuple[int, int], rng: np.random.Generator) -> None: ...
-    def act(self, obs: Any, n_steps: int) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]: ...
+    def begin_rollout(self) -> None: ...
+    def act(self, obs: Any) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]: ...
     def values(self, obs: Any) -> np.ndarray: ...
     def inputs(self, obs: Any) -> Any: ...
     def array(self, rows: np.ndarray) -> Any: ...
@@ -129,7 +129,6 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         precision(self.precision, self.device)  # refuses a wrong name now, not in `learn`
-        self._rng = private_generator(self.seed)
         self._network = None
         # From here on the weights are the policy's own: a saved agent carries what rebuilds its encoder, not a path.
         features, kwargs = self.policy.features_extractor, self.policy_kwargs.get("features_extractor_kwargs")
@@ -198,7 +197,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
-        network.begin_rollout(shape, self._rng)
+        network.begin_rollout()
         step = lean_step(env)
         truncated, valid = np.zeros(shape, bool), np.ones(shape, bool)
         cut_off: list[
@@ -207,7 +206,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         while n_steps < n_rollout_steps:
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
-            obs_tensor, actions, values, log_probs = network.act(self._last_obs, n_steps)
+            obs_tensor, actions, values, log_probs = network.act(self._last_obs)
             clipped_actions = actions
             if isinstance(self.action_space, spaces.Box):
                 if self.policy.squash_output:
@@ -265,11 +264,10 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         network.begin_update()
-        buffer, valid = self.rollout_buffer, self._valid
-        if buffer.generator_ready and valid is not None:  # somebody has called `get`: the arrays are flat, env by env
-            valid = valid.T
-        keep = slice(None) if valid is None else np.flatnonzero(valid)
+        buffer = self.rollout_buffer
+        keep = slice(None) if self._valid is None else np.flatnonzero(self._valid.T)
         fields = ("observations", "actions", "values", "log_probs", "advantages", "returns")
+        # Flat already if somebody has called the buffer's `get`.
         flat = {name: _flatten(getattr(buffer, name), keep, buffer.generator_ready) for name in fields}
         obs, actions = network.inputs(flat["observations"]), flat["actions"]
         if isinstance(self.action_space, spaces.Discrete):
@@ -348,10 +346,10 @@ def _remember(
 
 
 def _flatten(rows: Any, keep: slice | np.ndarray, flat: bool) -> Any:
-    """``[T, B, ...] -> [N, ...]`` if they are not so already, and of these the rows to keep."""
+    """``[T, B, ...] -> [N, ...]``, environment after environment as SB3 has them, and of these the rows to keep."""
     if isinstance(rows, dict):
         return {key: _flatten(value, keep, flat) for key, value in rows.items()}
-    return (rows if flat else rows.reshape(-1, *rows.shape[2:]))[keep]
+    return (rows if flat else rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:]))[keep]
 
 
 def _leaves(obs: Any) -> list[np.ndarray]:

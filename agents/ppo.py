@@ -151,7 +151,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
             normalize_each = self.normalize_advantage and not whole
             for epoch in range(self.n_epochs):
                 epoch_start = len(gradients)
-                for batch in minibatches(samples, self.batch_size, self._rng):
+                for batch in minibatches(samples, self.batch_size):
                     log_probs, values, entropy = network.forward(batch.obs, batch.actions)
                     gradient = ppo_gradient(
                         log_probs,

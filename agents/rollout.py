@@ -30,16 +30,16 @@ class Samples:
         return Samples(obs, *(field[index] for field in rest))
 
 
-def minibatches(samples: Samples, batch_size: int, rng: np.random.Generator) -> Iterator[Samples]:
+def minibatches(samples: Samples, batch_size: int) -> Iterator[Samples]:
     """One pass over the samples in random order, a minibatch at a time; the last one may be smaller.
 
-    A minibatch that would hold everything is the samples themselves: a mean knows no order.
+    The order is drawn from numpy's global generator, as Stable-Baselines3 does: the same seed, the same minibatches. One
+    that would hold everything is the samples themselves: a mean knows no order.
 
     Parameters
     ----------
     samples : Samples of N
     batch_size : int
-    rng : numpy.random.Generator
 
     Yields
     ------
@@ -48,13 +48,13 @@ def minibatches(samples: Samples, batch_size: int, rng: np.random.Generator) -> 
     Examples
     --------
     >>> samples = Samples(*np.arange(30.0).reshape(6, 5))
-    >>> [len(batch.returns) for batch in minibatches(samples, 2, np.random.default_rng(0))]
+    >>> [len(batch.returns) for batch in minibatches(samples, 2)]
     [2, 2, 1]
     """
     n = len(samples.returns)
     if batch_size >= n:
         yield samples
         return
-    order = rng.permutation(n)
+    order = np.random.permutation(n)  # noqa: NPY002
     for start in range(0, n, batch_size):
         yield samples.take(order[start : start + batch_size])

@@ -182,7 +182,7 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
             if len(words) > 1
             else "which environment? For example CartPole-v1"
         )
-        raise UsageError(f"{known}; see `sandbox list`")
+        raise UsageError(f"{known} (see `sandbox list`)")
     env = _known_env(words[0])
     overlays = find(env, name)
     if args["preset"] not in (None, "none", *overlays):
@@ -230,7 +230,7 @@ def _known_env(env: str) -> str:
         plain = isinstance(error, gym.error.UnregisteredEnv | gym.error.NamespaceNotFound | gym.error.NameNotFound)
         reason = "" if plain else f" ({' '.join(str(error).split())})"
         raise UsageError(
-            f"unknown environment {env!r}{nearest(env, [*IDS, *gym.registry])}{reason}; see `sandbox list`"
+            f"unknown environment {env!r}{nearest(env, [*IDS, *gym.registry])}{reason} (see `sandbox list`)"
         ) from None
     return env
 

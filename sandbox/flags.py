@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         if unknown and unknown[0].startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings]
             near = nearest(unknown[0].split("=")[0], flags)
-            raise UsageError(f"unknown flag {unknown[0]}{near}; see `{self.prog} --help`")
+            raise UsageError(f"unknown flag {unknown[0]}{near} (see `{self.prog} --help`)")
         if unknown:
             raise UsageError(f"{unknown[0]!r} is one word too many; see `{self.prog} --help`")
         return namespace

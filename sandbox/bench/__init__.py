@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sandbox.training.checkpoint import write_text
 
@@ -58,7 +59,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for i, name in enumerate(header):
         table.add_column(name, justify="right" if i else "left")
     for row in rows:

@@ -154,6 +154,9 @@ def train_until_solved(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]:
             self.since = time.perf_counter()
             return len(self.good) < 2
 
+        def _on_training_end(self) -> None:
+            self.running += time.perf_counter() - self.since
+
     clock = Clock()
     agent(arm, "fast" if arm == "ours" else "rl-zoo", seed).learn(n_timesteps, clock)
     solved = len(clock.good) == 2

@@ -1,4 +1,4 @@
-"""Where and how the arithmetic runs: device, threads, precision and private random generators.
+"""Where and how the arithmetic runs: device, threads and precision.
 
 Threads and precision are process-wide settings in torch and BLAS. Here they are contexts that restore what they found,
 so that neither an import nor a ``fit`` or ``learn`` leaves a trace in the caller's program.
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
@@ -139,27 +138,3 @@ def light_optimizers() -> Iterator[None]:
         yield
     finally:
         torch.optim.Optimizer.add_param_group = guarded  # type: ignore[method-assign]
-
-
-def private_generator(seed: int | None) -> np.random.Generator:
-    """A generator of one's own: seeded, or drawn from numpy's global state when `seed` is None.
-
-    Drawing from the global state, not from the operating system, keeps an unseeded object reproducible for a caller
-    who seeded numpy before.
-
-    Parameters
-    ----------
-    seed : int or None
-
-    Returns
-    -------
-    numpy.random.Generator
-
-    Examples
-    --------
-    >>> private_generator(0).integers(10) == private_generator(0).integers(10)
-    np.True_
-    """
-    if seed is None:
-        seed = int(np.random.randint(0, 2**31 - 1))  # noqa: NPY002 - the caller's own global seeding is honoured
-    return np.random.default_rng(seed)

@@ -77,11 +77,10 @@ def test_the_same_seed_gives_the_same_episodes():
 
 
 def test_it_does_not_disturb_the_agents_training():
-    models = [
-        PPO("MlpPolicy", "sandbox/CartPole-v1", n_envs=2, n_steps=16, batch_size=32, seed=0, device="cpu")
-        for _ in range(2)
-    ]
-    for model, pause in zip(models, (False, True), strict=True):
+    models = []
+    for pause in (False, True):
+        model = PPO("MlpPolicy", "sandbox/CartPole-v1", n_envs=2, n_steps=16, batch_size=32, seed=0, device="cpu")
+        models.append(model)
         model.learn(32)
         if pause:
             evaluate(model, "sandbox/CartPole-v1", 4)

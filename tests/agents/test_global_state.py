@@ -78,15 +78,6 @@ def test_a_small_network_runs_on_one_thread_meanwhile():
     assert set(threads) == {1}
 
 
-def test_training_by_hand_draws_from_no_global_generator():
-    model = agent("by hand")
-    states = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    model.learn(64)
-    evaluate(model, make("sandbox/CartPole-v1", 2), 2)
-    assert np.array_equal(np.random.get_state()[1], states[0])  # noqa: NPY002
-    assert torch.equal(torch.get_rng_state(), states[1])
-
-
 def test_an_unseeded_agent_follows_the_callers_own_seeding():
     def run(seed):
         np.random.seed(seed)  # noqa: NPY002

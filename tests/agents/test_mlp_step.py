@@ -164,9 +164,9 @@ def test_a_not_finite_gradient_is_returned_and_not_taken():
 def test_values_and_log_probs_of_acting_are_the_policys(actions):
     policy = policy_of(actions)
     network, obs = MLPStep(policy), data(policy, 11)[0]
-    network.begin_rollout((3, 11), np.random.default_rng(0))
-    for t in range(3):
-        seen, taken, values, log_probs = network.act(obs, t)
+    network.begin_rollout()
+    for _ in range(3):
+        seen, taken, values, log_probs = network.act(obs)
         want_values, want, _ = policy.evaluate_actions(torch.as_tensor(obs), torch.as_tensor(taken))
         assert values.shape == (11, 1)
         assert log_probs.shape == (11,)
@@ -183,8 +183,8 @@ def test_discrete_actions_come_with_their_probabilities():
     with torch.no_grad():
         policy.action_net.weight.mul_(100.0)  # far from uniform
     network, obs, T = MLPStep(policy), data(policy, 3)[0], 20_000
-    network.begin_rollout((T, 3), np.random.default_rng(0))
-    drawn = np.stack([network.act(obs, t)[1] for t in range(T)])
+    network.begin_rollout()
+    drawn = np.stack([network.act(obs)[1] for _ in range(T)])
     with torch.no_grad():
         want = policy.get_distribution(torch.as_tensor(obs)).distribution.probs.numpy()
     got = np.stack([(drawn == a).mean(axis=0) for a in range(3)], axis=1)
@@ -195,8 +195,8 @@ def test_discrete_actions_come_with_their_probabilities():
 def test_box_actions_come_with_their_mean_and_spread():
     policy = policy_of("box", log_std_init=-0.7)
     network, obs, T = MLPStep(policy), data(policy, 2)[0], 20_000
-    network.begin_rollout((T, 2), np.random.default_rng(0))
-    drawn = np.stack([network.act(obs, t)[1] for t in range(T)])
+    network.begin_rollout()
+    drawn = np.stack([network.act(obs)[1] for _ in range(T)])
     with torch.no_grad():
         mean = policy.get_distribution(torch.as_tensor(obs)).distribution.mean.numpy()
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.02)
@@ -208,19 +208,32 @@ def test_extreme_logits_stay_finite():
     with torch.no_grad():
         policy.action_net.bias.copy_(torch.tensor([0.0, 1000.0, -1000.0]))
     network, obs = MLPStep(policy), data(policy, 2)[0]
-    network.begin_rollout((1, 2), np.random.default_rng(0))
-    _, actions, _, log_probs = network.act(obs, 0)
+    network.begin_rollout()
+    _, actions, _, log_probs = network.act(obs)
     assert actions.tolist() == [1, 1]
     assert log_probs.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("actions", ACTIONS)
+def test_the_same_seed_draws_the_actions_that_the_torch_policy_draws(actions):
+    policy = policy_of(actions)
+    network, obs = MLPStep(policy), data(policy, 7)[0]
+    network.begin_rollout()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(5)
+        ours = [network.act(obs)[1] for _ in range(50)]
+        torch.manual_seed(5)
+        theirs = [policy(torch.as_tensor(obs))[0].numpy() for _ in range(50)]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_outputs_of_one_step_are_not_overwritten_by_the_next():
     policy = policy_of("box")
     network, obs = MLPStep(policy), data(policy, 4)[0]
-    network.begin_rollout((2, 4), np.random.default_rng(0))
-    first = network.act(obs, 0)
+    network.begin_rollout()
+    first = network.act(obs)
     kept = [np.array(output.tolist()) for output in first]
-    network.act(obs + 1, 1)
+    network.act(obs + 1)
     for a, b in zip(first, kept, strict=True):
         np.testing.assert_array_equal(a.tolist(), b)
 

@@ -11,6 +11,7 @@ import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -332,3 +333,20 @@ def test_an_error_inside_the_update_leaves_the_torch_policy_as_it_was(monkeypatc
     with pytest.raises(RuntimeError, match="in the middle"):
         model.learn(64)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.policy.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("env_id", "activation"), [("CartPole-v1", "Tanh"), ("CartPole-v1", "ELU"), ("Pendulum-v1", "Tanh")]
+)
+def test_the_same_seed_gives_the_run_of_stable_baselines3(env_id, activation):
+    def run(algorithm):
+        envs = make_vec_env(env_id, 4, seed=0)
+        kwargs = {"activation_fn": getattr(torch.nn, activation)}
+        model = algorithm("MlpPolicy", envs, n_steps=64, batch_size=64, n_epochs=4, seed=0, policy_kwargs=kwargs)
+        return model.learn(4 * 64 * 4)
+
+    ours, theirs = run(PPO), run(sb3.PPO)
+    assert ours.fast_path.kind == ("by hand" if activation == "Tanh" else "autograd")
+    assert [episode["l"] for episode in ours.ep_info_buffer] == [episode["l"] for episode in theirs.ep_info_buffer]
+    for parameter, other in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, atol=2e-4, rtol=1e-3)

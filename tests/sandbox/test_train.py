@@ -346,7 +346,7 @@ def test_a_worse_agent_after_resume_does_not_replace_the_best(cli, finished, mon
 
     monkeypatch.setattr(training, "evaluate", worse)
     assert cli("train", "--resume", finished.folder, "--n-timesteps", 1024).code == 0
-    assert min(read_metrics(finished.metrics)["eval/mean_return"][-2:]) < -90  # else nothing was evaluated
+    assert np.nanmin(read_metrics(finished.metrics)["eval/mean_return"]) < -90  # else nothing was evaluated
     assert finished.best.read_bytes() == before
 
 
@@ -557,12 +557,14 @@ def test_watch_what_draws_nothing_is_one_line(cli, refused, odd):
     assert "draws nothing" in refused("watch", "runs/ppo/Odd-nothing-v0_1")
 
 
-def test_checkpoints_come_by_the_clock_and_only_the_last_ones_stay(finished, monkeypatch):
+def test_checkpoints_come_by_the_clock_and_only_the_last_ones_stay(finished):
     from sandbox.training.log import ProgressLine
 
     run = Run.create(finished.folder.parents[2] / "other", {**finished.config, "n_timesteps": 512}, [])
-    callback = training.RunCallback(run, ProgressLine("t", 512, "steps"), eval_every=0, checkpoint_seconds=0.0)
-    fresh(run).learn(512, callback)
+    envs = vecenv.make(run.config["env_id"], 4)
+    callback = training.RunCallback(run, ProgressLine("t", 512, "steps"), envs, -np.inf, checkpoint_seconds=0.0)
+    with callback.progress:
+        fresh(run).learn(512, callback)
     kept = [steps(path) for path in run.checkpoints()]
     assert kept == [512, 448]
 

@@ -85,6 +85,21 @@ def test_a_death_in_the_middle_of_writing_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old"
 
 
+def test_a_reader_of_the_old_file_keeps_it_whole_and_the_new_one_is_on_the_disk_before_it_has_the_name(
+    tmp_path, monkeypatch
+):
+    path, calls = tmp_path / "note.txt", []
+    path.write_text("old")
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a))
+    with open(path) as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+    assert calls[:2] == ["fsync", "replace"]
+
+
 def test_two_writers_do_not_share_a_draft(tmp_path):
     with atomic(tmp_path / "a.txt") as first, atomic(tmp_path / "a.txt") as second:
         assert first != second

@@ -1,11 +1,10 @@
 """Device, threads, precision and generators: contexts that leave no trace."""
 
-import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from sandbox.training.device import pick_device, precision, private_generator, threads
+from sandbox.training.device import pick_device, precision, threads
 
 
 def blas():
@@ -109,29 +108,3 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch):
 def test_a_device_that_is_none_is_a_value_error():
     with pytest.raises(ValueError, match="gpu"):
         pick_device("gpu")
-
-
-@pytest.fixture
-def global_seed():
-    """Set numpy's global seed, as callers do, and put back what was there."""
-    before = np.random.get_state()  # noqa: NPY002
-    yield np.random.seed
-    np.random.set_state(before)  # noqa: NPY002
-
-
-def test_a_seeded_generator_is_its_own(global_seed):
-    global_seed(1)
-    expected = np.random.random()  # noqa: NPY002
-    global_seed(1)
-    draws = private_generator(7).random(5)
-    assert np.array_equal(draws, private_generator(7).random(5))
-    assert not np.array_equal(draws, private_generator(8).random(5))
-    assert np.random.random() == expected  # noqa: NPY002 - the global state has not moved
-
-
-def test_an_unseeded_generator_follows_the_callers_global_seed(global_seed):
-    global_seed(3)
-    first, second = private_generator(None).random(), private_generator(None).random()
-    global_seed(3)
-    assert private_generator(None).random() == first
-    assert first != second

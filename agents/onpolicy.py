@@ -305,8 +305,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
 
     def _check_observation(self, obs: Any, env_index: int | None = None) -> None:
         for array in _leaves(obs):
-            # The largest magnitude is finite only if all are: the cheap question, asked at each step.
-            if array.dtype.kind == "f" and not (-np.inf < array.min() and array.max() < np.inf):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 if self._vec_normalize_env is not None and env_index is None:  # one bad value has spoilt all of them
                     original = self._vec_normalize_env.get_original_obs()
                     array = np.concatenate([rows.reshape(len(rows), -1) for rows in _leaves(original)], axis=1)
@@ -315,7 +314,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                 self._stop("the observation", where, array[i])
 
     def _check_rewards(self, rewards: np.ndarray) -> None:
-        if not (-np.inf < rewards.min() and rewards.max() < np.inf):
+        if not np.isfinite(rewards).all():
             if self._vec_normalize_env is not None:
                 rewards = self._vec_normalize_env.get_original_reward()
             i = np.flatnonzero(~np.isfinite(rewards))[0]
@@ -337,8 +336,8 @@ def _remember(
     """What ``RolloutBuffer.add`` does, each array written once."""
     stored: Any = buffer.observations
     for rows, new in ((stored[key], obs[key]) for key in stored) if isinstance(stored, dict) else ((stored, obs),):
-        rows[t] = new.reshape(rows[t].shape)
-    buffer.actions[t] = actions.reshape(buffer.actions[t].shape)
+        rows[t] = new.reshape(rows.shape[1:])
+    buffer.actions[t] = actions.reshape(buffer.actions.shape[1:])
     buffer.rewards[t] = rewards
     buffer.episode_starts[t] = starts
     buffer.values[t] = values.numpy(force=True).reshape(-1)

@@ -33,7 +33,7 @@ class Samples:
 def minibatches(samples: Samples, batch_size: int) -> Iterator[Samples]:
     """One pass over the samples in random order, a minibatch at a time; the last one may be smaller.
 
-    The order is drawn from numpy's global generator, as Stable-Baselines3 does: the same seed, the same minibatches. One
+    The order comes from numpy's global generator, as in Stable-Baselines3: the same seed, the same minibatches. One
     that would hold everything is the samples themselves: a mean knows no order.
 
     Parameters

@@ -7,8 +7,7 @@ import torch
 from threadpoolctl import threadpool_info
 from torch.distributions import Distribution
 
-from agents import PPO, evaluate
-from agents.vecenv import make
+from agents import PPO
 
 PATHS = {"by hand": {}, "autograd": {"activation_fn": torch.nn.ELU}}
 

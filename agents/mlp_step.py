@@ -204,8 +204,7 @@ class MLPStep:
             log_probs = self._gaussian_log_probs(noise.T)
         else:
             log_p = _log_softmax(out)  # [A, B]
-            # A race: the first of A exponential clocks with these rates. It is what torch.multinomial does, in a quarter
-            # of its time.
+            # The first of A exponential clocks with these rates: what torch.multinomial does, in a quarter of its time.
             race = torch.empty(out.shape[::-1]).exponential_().numpy()  # [B, A]
             actions = (np.exp(log_p) / race.T).argmax(axis=0)
             log_probs = log_p[actions, np.arange(len(obs))]

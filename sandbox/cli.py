@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -137,8 +138,7 @@ def train(typed: list[str]) -> int:
     results: list[tuple[int, Run, Any]] = []
     for seed in range(first, first + (args["seeds"] or 1)):
         config = _configuration(name, seed, args, settings)
-        if not results:
-            _say_what(config)
+        _say_what(config)
         model = _build(algorithm, config)  # what can't be built leaves no folder
         run = _new_run(config, root, ["train", *typed])
         result = _train(model, run, args["tensorboard"])
@@ -407,7 +407,7 @@ def watch(argv: list[str]) -> int:
 def list_all(argv: list[str]) -> int:
     Parser(prog="sandbox list", description="What there is, by name.").parse(argv)
     from agents.presets import presets
-    from envs.names import IDS
+    from envs.names import ENTRY_POINTS
     from sandbox.zoo import ZOO
 
     def section(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -416,13 +416,26 @@ def list_all(argv: list[str]) -> int:
         print("\n".join(f"  {name:{width}s}{text}".rstrip() for name, text in rows))
 
     print("Names for `sandbox train`, `bench` and `demo`, and for `zoo.build` and `encoder=`.")
-    section("algorithms", list(ALGORITHMS.items()))
-    section("encoders and other networks", list(ZOO.items()))
-    section("environments (and every id of Gymnasium)", [(name, "") for name in IDS])
+    section("algorithms", [(name, _summary(path)) for name, path in ALGORITHMS.items()])
+    section("encoders and other networks", [(name, _summary(path)) for name, path in ZOO.items()])
+    section("environments (and every id of Gymnasium)", [(name, _summary(path)) for name, path in ENTRY_POINTS.items()])
     section("presets", [(f"{p.algorithm} {p.env} --preset {p.name}", p.about) for p in presets()])
     section("benches", [(name, text) for name, (_, text) in BENCHES.items()])
     section("demos", list(DEMOS.items()))
     return 0
+
+
+def _summary(path: str) -> str:
+    """The first sentence of a class's docstring, read from its source: importing it could mean importing torch."""
+    module, name = path.split(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    text = ast.get_docstring(classes[name]) if name in classes else None
+    first = " ".join((text or "").split("\n\n")[0].split()).replace("``", "").replace("`", "")
+    return first.split(". ")[0].rstrip(".").replace(":class:", "")
 
 
 def bench(argv: list[str]) -> int:

@@ -99,6 +99,8 @@ class Run:
         for key, kind in KINDS.items():
             if type(config.get(key)) is not kind:
                 raise FileError(f"{path}: damaged: {key} should be of type {kind.__name__}, not {config.get(key)!r}")
+            if kind is int and config[key] < (key in ("n_envs", "n_timesteps", "eval_episodes")):
+                raise FileError(f"{path}: damaged: {key} can't be {config[key]}")
         return cls(folder, config)
 
     def write_config(self) -> None:

@@ -6,11 +6,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sandbox.training.checkpoint import atomic
 from sandbox.training.log import STEP, read_metrics
+
+TRAINING, EVALUATION = "rollout/ep_rew_mean", "eval/mean_return"
 
 
 def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> None:
@@ -25,32 +28,31 @@ def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> Non
     title : str
     """
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for colour, (label, table) in enumerate(tables.items()):
+    for colour, table in enumerate(tables.values()):
         columns = read_metrics(table)
         steps = np.array(columns[STEP])
-        for column, style, name in (
-            ("rollout/ep_rew_mean", "-", "training, mean of the last episodes"),
-            ("eval/mean_return", "o", "evaluation, greedy"),
-        ):
+        for column, style in ((TRAINING, "-"), (EVALUATION, "o")):
             values = np.array(columns.get(column, []))
-            if np.isfinite(values).any():
-                there = np.isfinite(values)
-                axes.plot(
-                    steps[there],
-                    values[there],
-                    style,
-                    color=f"C{colour}",
-                    markersize=4,
-                    label=f"{label} {name}".strip(),
-                )
+            there = np.isfinite(values)
+            if there.any():
+                axes.plot(steps[there], values[there], style, color=f"C{colour}", markersize=4)
     axes.set(xlabel="steps of the environment", ylabel="return of an episode", title=title)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.lines:
-        axes.legend(frameon=False, fontsize=8)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    # What a line and a dot are is said once, in grey; a colour is a run.
+    grey: dict[str, Any] = {"color": "grey", "markersize": 4}
+    handles = [Line2D([], [], label="training: drawn actions, mean of the last 100 episodes", **grey)]
+    if any(line.get_linestyle() == "None" for line in axes.lines):
+        handles += [Line2D([], [], color="grey", marker="o", ls="", ms=4, label="evaluation: likeliest actions")]
+    if len(tables) > 1:
+        handles += [Line2D([], [], color=f"C{colour}", label=label) for colour, label in enumerate(tables)]
+    axes.legend(handles=handles, frameon=False, fontsize=8)
     with atomic(path) as draft:
         figure.savefig(draft)
 

@@ -36,7 +36,6 @@ from sandbox.training.log import MetricsCSV, ProgressLine
 MAX_STEPS = 100_000  # of an episode that is drawn: some never end
 EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
 SCHEDULES = {"learning_rate", "clip_range", "clip_range_vf"}
-EVAL_RETURN = "eval/mean_return"
 
 
 def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
@@ -117,7 +116,7 @@ class RunCallback(BaseCallback):
         if step >= self.next_eval:
             self.next_eval += self.eval_every
             result = evaluate(self.model, self.envs, self.eval_episodes, seed=EVAL_SEED)
-            self.logger.record(EVAL_RETURN, result.mean)
+            self.logger.record(show.EVALUATION, result.mean)
             if result.mean >= self.best_return:
                 self.best_return = result.mean
                 save_agent(self.model, self.run.best)
@@ -168,7 +167,7 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
         run.write_config()  # how long it shall be may have changed
     done, total = model.num_timesteps, config["n_timesteps"]
     table = Metrics(run.metrics, from_step=done)
-    best_return = max((row.get(EVAL_RETURN, -math.inf) for row in table.rows), default=-math.inf)
+    best_return = max((row.get(show.EVALUATION, -math.inf) for row in table.rows), default=-math.inf)
     model.set_logger(Logger(str(run.folder), [table, *_tensorboard(run, tensorboard)]))
     per_rollout = model.n_steps * model.n_envs
     log_interval = max(1, (total - done) // per_rollout // 200)  # some 200 rows tell a curve
@@ -189,7 +188,8 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     if callback.interrupted:
         print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")
         return None
-    print(f"{model.num_timesteps - done:,} steps in {time.monotonic() - began:.1f} s")
+    steps, seconds = model.num_timesteps - done, time.monotonic() - began
+    print(f"{steps:,} steps (whole rollouts of {per_rollout:,}) in {seconds:.1f} s")
     result = evaluate(model, config["env_id"], 100, seed=EVAL_SEED)
     print(f"100 episodes: return {result} (mean and 95 % interval; greedy actions, full episodes)", flush=True)
     write_evaluation(run.folder / "evaluation.json", result.returns, result.lengths)
@@ -198,7 +198,7 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     )
     made = ["learning_curve.png"]
     try:
-        frames, fps = record(model, config["env_id"])
+        frames, fps = record(model, config["env_id"], max_frames=120)
         if frames:
             show.write_gif(run.folder / "episode.gif", frames, fps)
             made.append("episode.gif")

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
 from sandbox.cli import main
 from sandbox.runs import Run
@@ -14,14 +13,6 @@ from sandbox.runs import Run
 ENV = "sandbox/Catch-v0"  # nine steps an episode
 TINY = ["--n-timesteps", "512", "--n-envs", "4", "--n-steps", "16", "--batch-size", "32", "--n-epochs", "1"]
 TINY += ["--eval-every", "128", "--eval-episodes", "4"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -200,9 +200,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         network.begin_rollout()
         step = lean_step(env)
         truncated, valid = np.zeros(shape, bool), np.ones(shape, bool)
-        cut_off: list[
-            Any
-        ] = []  # the observations in which episodes were truncated, in the order of np.nonzero(truncated)
+        cut_off: list[Any] = []  # the last observation of each truncated episode, in the order of np.nonzero(truncated)
         while n_steps < n_rollout_steps:
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)

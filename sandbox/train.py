@@ -198,7 +198,7 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     )
     made = ["learning_curve.png"]
     try:
-        frames, fps = record(model, config["env_id"], max_frames=120)
+        frames, fps = record(model, config["env_id"], max_frames=200)
         if frames:
             show.write_gif(run.folder / "episode.gif", frames, fps)
             made.append("episode.gif")

@@ -21,7 +21,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from sandbox import zoo
-from sandbox.training.device import light_optimizers
+from sandbox.training.device import light_optimizers, private_seed
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
 ACTIVATIONS = {
@@ -55,7 +55,7 @@ class NatureCNN(torch_layers.NatureCNN):
     """SB3's image features, computed by the zoo's ``nature_cnn``."""
 
     def __init__(self, observation_space: gym.Space, features_dim: int = 512, normalized_image: bool = False):
-        with torch.random.fork_rng(devices=[]):  # SB3's checks and errors; the weights it draws are thrown away
+        with private_seed():  # SB3's checks and errors; the weights it draws are thrown away
             super().__init__(observation_space, features_dim, normalized_image)
         encoder = zoo.build("nature_cnn", in_shape=observation_space.shape, out_features=features_dim)
         self.cnn, self.linear = encoder.cnn, encoder.linear

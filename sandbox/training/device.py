@@ -1,4 +1,4 @@
-"""Where and how the arithmetic runs: device, threads and precision.
+"""Where and how the arithmetic runs: device, threads, precision and seeds.
 
 Threads and precision are process-wide settings in torch and BLAS. Here they are contexts that restore what they found,
 so that neither an import nor a ``fit`` or ``learn`` leaves a trace in the caller's program.
@@ -6,10 +6,12 @@ so that neither an import nor a ``fit`` or ``learn`` leaves a trace in the calle
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
@@ -118,6 +120,39 @@ def precision(name: str, device: torch.device) -> torch.autocast:
     if name == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise ValueError("precision='bf16' needs a processor with AVX-512; use precision='fp32' here")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16")
+
+
+@contextmanager
+def private_seed(seed: int | None = None) -> Iterator[None]:
+    """Let a block draw from the global generators of torch, numpy and Python without a trace.
+
+    Initial weights, dropout and much else come from global generators. After this context they are where they were
+    before, so that making a network does not change what the caller draws next.
+
+    Parameters
+    ----------
+    seed : int, optional
+        The block draws from this seed; without one, from where the generators are.
+
+    Examples
+    --------
+    >>> with private_seed(0):
+    ...     first = torch.rand(1)
+    >>> with private_seed(0):
+    ...     first == torch.rand(1)
+    tensor([True])
+    """
+    before_numpy, before_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            if seed is not None:
+                torch.manual_seed(seed)
+                np.random.seed(seed % 2**32)  # noqa: NPY002
+                random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(before_numpy)  # noqa: NPY002
+            random.setstate(before_python)
 
 
 @contextmanager

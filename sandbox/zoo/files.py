@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
+from sandbox.training.device import private_seed
 from sandbox.zoo.names import build, plain
 
 _KIND = "sandbox.zoo"
@@ -110,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def _skeleton(name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
     # Its weights will be replaced: drawing them must not move the caller's random generator.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with private_seed(), torch.device("cpu"):
         module = build(name, **kwargs)
     expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}

@@ -1,10 +1,13 @@
 """Device, threads, precision and generators: contexts that leave no trace."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from sandbox.training.device import pick_device, precision, threads
+from sandbox.training.device import pick_device, precision, private_seed, threads
 
 
 def blas():
@@ -108,3 +111,29 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch):
 def test_a_device_that_is_none_is_a_value_error():
     with pytest.raises(ValueError, match="gpu"):
         pick_device("gpu")
+
+
+def test_a_private_seed_leaves_the_global_generators_where_they_were():
+    def draw():
+        return torch.rand(1).item(), np.random.random(), random.random()  # noqa: NPY002
+
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    with private_seed(3):
+        first = draw()
+    with private_seed(3):
+        assert draw() == first
+    with pytest.raises(ZeroDivisionError), private_seed(3):
+        draw()[0] / 0
+    with private_seed(4):
+        assert draw() != first
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert random.getstate() == states[2]
+
+
+def test_without_a_seed_a_block_draws_from_where_the_generators_are():
+    state = torch.get_rng_state()
+    with private_seed():
+        inside = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(torch.rand(3), inside)

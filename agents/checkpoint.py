@@ -7,8 +7,14 @@ the run's configuration before it is filled.
 
 from __future__ import annotations
 
+import inspect
+import io
+import json
+import warnings
+import zipfile
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,6 +101,60 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
     model.ep_success_buffer = deque(maxlen=model._stats_window_size)
     np.random.set_state(tuple(record["random"]))  # noqa: NPY002
     torch.set_rng_state(tensors["random.torch"])
+
+
+def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs: Any) -> OnPolicyLoop:
+    """The agent in a zip file of Stable-Baselines3, without unpickling anything in it.
+
+    Read are the weights, the optimiser's state, the counters and the settings that are plain JSON. What SB3 pickles is
+    not: the spaces (they come from `env`), the policy's class, and schedules such as `clip_range`.
+
+    Parameters
+    ----------
+    algorithm : type
+    path : str or Path
+    env : as for the constructor
+    **kwargs
+        Constructor arguments that take the place of what the file says, or does not say; `policy` if it is another
+        than ``"MlpPolicy"``.
+
+    Returns
+    -------
+    OnPolicyLoop
+
+    Raises
+    ------
+    FileError
+        If it is no such file, or a damaged one.
+    ValueError
+        Without `env`.
+    """
+    if env is None:
+        raise ValueError("load(..., trust=False) needs env=: the spaces in the file are pickled, and not read")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+            states = {
+                name: torch.load(io.BytesIO(archive.read(f"{name}.pth")), map_location="cpu", weights_only=True)
+                for name in ("policy", "policy.optimizer")
+            }
+    except Exception as error:  # a file can be wrong in every way: all of them are one error, the cause chained to it
+        raise FileError(f"{path}: not an agent that Stable-Baselines3 saved, or damaged: {error}") from error
+    pickled = {name for name, value in data.items() if isinstance(value, dict) and ":serialized:" in value}
+    accepted = inspect.signature(algorithm).parameters.keys() - kwargs.keys() - {"policy", "env", "device", "n_envs"}
+    unread = sorted(pickled & (accepted - {"rollout_buffer_class"}))
+    if unread:
+        words = f"{path}: {', '.join(unread)} would run code and keep their defaults; give them to load"
+        warnings.warn(words, stacklevel=3)
+    settings = {name: data[name] for name in (accepted & data.keys()) - pickled}
+    model = algorithm(kwargs.pop("policy", "MlpPolicy"), env, **{**settings, **kwargs})
+    try:
+        model.set_parameters(states, exact_match=True)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise FileError(f"{path}: its weights are not those of such a policy: {error}") from error
+    for name in set(COUNTERS) & data.keys() - pickled:
+        setattr(model, name, data[name])
+    return model
 
 
 def _optimized(model: OnPolicyLoop) -> list[torch.nn.Parameter]:

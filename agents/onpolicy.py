@@ -146,6 +146,27 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         with threads(one_thread), _unchecked_distributions():
             return super().learn(*args, **kwargs)
 
+    @classmethod
+    def load(
+        cls,
+        path: Any,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """As in Stable-Baselines3, whose zip files can run code when they are opened; with ``trust=False`` none is run.
+
+        See `agents.checkpoint.load_zip` for what is read then.
+        """
+        if kwargs.pop("trust", True):
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        from agents.checkpoint import load_zip  # it needs this class
+
+        return load_zip(cls, path, env, device=device, **kwargs)
+
     def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],

@@ -33,14 +33,15 @@ def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> Non
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for colour, table in enumerate(tables.values()):
+    for colour, (label, table) in enumerate(tables.items()):
         columns = read_metrics(table)
         steps = np.array(columns[STEP])
         for column, style in ((TRAINING, "-"), (EVALUATION, "o")):
             values = np.array(columns.get(column, []))
             there = np.isfinite(values)
             if there.any():
-                axes.plot(steps[there], values[there], style, color=f"C{colour}", markersize=4)
+                name = f"{label} {column}".strip()
+                axes.plot(steps[there], values[there], style, color=f"C{colour}", markersize=4, label=name)
     axes.set(xlabel="steps of the environment", ylabel="return of an episode", title=title)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -49,7 +50,7 @@ def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> Non
     grey: dict[str, Any] = {"color": "grey", "markersize": 4}
     handles = [Line2D([], [], label="training: drawn actions, mean of the last 100 episodes", **grey)]
     if any(line.get_linestyle() == "None" for line in axes.lines):
-        handles += [Line2D([], [], color="grey", marker="o", ls="", ms=4, label="evaluation: likeliest actions")]
+        handles += [Line2D([], [], marker="o", linestyle="", label="evaluation: likeliest actions", **grey)]
     if len(tables) > 1:
         handles += [Line2D([], [], color=f"C{colour}", label=label) for colour, label in enumerate(tables)]
     axes.legend(handles=handles, frameon=False, fontsize=8)

@@ -1,8 +1,14 @@
 """Checkpoints: training goes on exactly where it was; every wrong file is refused and changes nothing."""
 
+import base64
+import json
+import pickle
+import zipfile
+
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
@@ -196,3 +202,58 @@ def test_a_record_without_what_it_must_hold(saved):
     for key in ("counters", "random", "episodes"):
         save_tensors(saved, "sandbox.agent", {name: value for name, value in record.items() if name != key}, tensors)
         refused(agent(), saved, key)
+
+
+def test_a_zip_of_stable_baselines3_loads_without_trust(tmp_path):
+    env = gym.make("CartPole-v1")
+    theirs = sb3.PPO("MlpPolicy", env, n_steps=32, batch_size=16, gamma=0.9, seed=0, device="cpu").learn(64)
+    theirs.save(tmp_path / "agent.zip")
+    with pytest.warns(UserWarning, match="clip_range"):
+        ours = PPO.load(tmp_path / "agent.zip", env, trust=False, device="cpu")
+    assert (ours.gamma, ours.n_steps, ours.num_timesteps, ours._n_updates) == (0.9, 32, 64, theirs._n_updates)
+    for a, b in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+        assert torch.equal(a, b)
+    states = zip(ours.policy.optimizer.state.values(), theirs.policy.optimizer.state.values(), strict=True)
+    assert all(torch.equal(a["exp_avg"], b["exp_avg"]) for a, b in states)
+    ours.learn(64, reset_num_timesteps=False)
+
+
+def test_nothing_in_an_untrusted_zip_is_run(tmp_path):
+    env = gym.make("CartPole-v1")
+    PPO("MlpPolicy", env, n_steps=32, batch_size=16, device="cpu").save(tmp_path / "good.zip")
+    bomb = pickle.dumps(Bomb(tmp_path / "ran"))
+    with zipfile.ZipFile(tmp_path / "good.zip") as good, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+        data = json.loads(good.read("data"))
+        data["policy_class"][":serialized:"] = base64.b64encode(bomb).decode()
+        bad.writestr("data", json.dumps(data))
+        for name in set(good.namelist()) - {"data"}:
+            bad.writestr(name, good.read(name))
+    PPO.load(tmp_path / "bad.zip", env, trust=False, clip_range=0.2, device="cpu")
+    assert not (tmp_path / "ran").exists()
+    with zipfile.ZipFile(tmp_path / "worse.zip", "w") as worse:
+        worse.writestr("data", json.dumps(data))
+        worse.writestr("policy.pth", bomb)
+    with pytest.raises(FileError, match=r"worse\.zip"):
+        PPO.load(tmp_path / "worse.zip", env, trust=False, device="cpu")
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(TypeError):  # trusted, it runs: the bomb is a real one, and no policy's class
+        PPO.load(tmp_path / "bad.zip", env)
+    assert (tmp_path / "ran").exists()
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+def test_an_untrusted_load_needs_an_environment_and_a_fitting_file(tmp_path):
+    with pytest.raises(ValueError, match="needs env="):
+        PPO.load(tmp_path / "none.zip", trust=False)
+    with pytest.raises(FileError, match=r"none\.zip"):
+        PPO.load(tmp_path / "none.zip", gym.make("CartPole-v1"), trust=False)
+    PPO("MlpPolicy", gym.make("Pendulum-v1"), n_steps=32, batch_size=16, device="cpu").save(tmp_path / "other.zip")
+    with pytest.raises(FileError, match=r"other\.zip"):
+        PPO.load(tmp_path / "other.zip", gym.make("CartPole-v1"), trust=False, clip_range=0.2, device="cpu")

@@ -50,6 +50,8 @@ def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
         state = model.policy.optimizer.state.get(parameter, {})
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors["random.torch"] = torch.get_rng_state()
+    if model.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(model.device)
     record = {
         "algorithm": type(model).__name__,
         "optimizer": type(model.policy.optimizer).__name__,
@@ -87,20 +89,26 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
         raise FileError(f"{path}: of another version: its record lacks {', '.join(sorted(missing)) or 'counters'}")
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
         raise FileError(f"{path}: holds another policy; its weights do not fit the one that the configuration builds")
-    model.policy.load_state_dict(weights)
-    model.policy.optimizer.state.clear()
     parameters = _optimized(model)
+    states: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
-            _, index, key = name.split(".")
+            index, _, key = name.removeprefix("optimizer.").partition(".")
+            if not index.isdigit() or int(index) >= len(parameters):
+                raise FileError(f"{path}: holds another optimiser's state")
             parameter = parameters[int(index)]
-            model.policy.optimizer.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
+            states.setdefault(parameter, {})[key] = tensor if key == "step" else tensor.to(parameter.device)
+    model.policy.load_state_dict(weights)
+    model.policy.optimizer.state.clear()
+    model.policy.optimizer.state.update(states)
     for name in COUNTERS:
         setattr(model, name, record["counters"][name])
     model.ep_info_buffer = deque(record["episodes"], maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(maxlen=model._stats_window_size)
     np.random.set_state(tuple(record["random"]))  # noqa: NPY002
     torch.set_rng_state(tensors["random.torch"])
+    if model.device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], model.device)
 
 
 def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs: Any) -> OnPolicyLoop:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import vecenv
@@ -81,13 +82,17 @@ def evaluate(
         todo[: n_episodes % envs.num_envs] += 1
         returns, lengths, state, starts = [], [], None, np.ones(envs.num_envs, bool)
         so_far = np.zeros((2, envs.num_envs))  # return and length of the running episodes
+        monitored = envs.env_is_wrapped(Monitor)[0]
         while todo.any():
             actions, state = model.predict(obs, state=state, episode_start=starts, deterministic=deterministic)
             obs, rewards, starts, infos = envs.step(actions)
             so_far += rewards, np.ones(envs.num_envs)
             for i in np.flatnonzero(starts & (todo > 0)):
+                # A monitor's word goes first: under a wrapper that clips rewards, or ends an episode with a life, only
+                # it knows what an episode and its return are.
+                if monitored and "episode" not in infos[i]:
+                    continue
                 todo[i] -= 1
-                # A monitor's word goes first: under a normaliser or a clipped reward only it knows the real return.
                 episode = infos[i].get("episode", {"r": so_far[0, i], "l": so_far[1, i]})
                 returns.append(float(episode["r"]))
                 lengths.append(int(episode["l"]))

@@ -48,6 +48,13 @@ class Tower:
             x = buffer
         return self.weights[-1] @ x
 
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """As `forward`, but nothing is kept: for batches of any size, from any thread."""
+        for weight in self.weights[:-1]:
+            h = weight @ x
+            x = np.concatenate([np.maximum(h, 0.0) if self.relu else np.tanh(h), np.ones_like(x[:1])])
+        return self.weights[-1] @ x
+
     def backward(self, delta: np.ndarray) -> None:
         """From the loss's derivative by the outputs ``[D_out, N]`` to the one by each weight, in `grads`.
 
@@ -169,12 +176,12 @@ class MLPStep:
     def best_actions(self, obs: np.ndarray) -> np.ndarray:
         """The likeliest actions for observations ``[N, ...]``: integers ``[N]``, or floats ``[N, ...]``."""
         self.pull()
-        out = self.pi.forward(self.inputs(obs).T)
+        out = self.pi.outputs(self.inputs(obs).T)
         return out.T.reshape(-1, *self.action_shape) if self.gaussian else out.argmax(axis=0)
 
     def values(self, obs: np.ndarray) -> np.ndarray:
         """V of observations ``[N, ...]`` -> ``[N]``."""
-        return self.vf.forward(self.inputs(obs).T)[0]
+        return self.vf.outputs(self.inputs(obs).T)[0]
 
     @staticmethod
     def array(rows: np.ndarray) -> np.ndarray:
@@ -327,7 +334,12 @@ def refusal(policy: Any) -> str | None:
         return "its Adam has weight decay, amsgrad or maximize"
     if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
         return "its optimiser does not hold all parameters"
-    hooked = (policy, policy.features_extractor, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
-    if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in hooked):
+    modules = (policy, policy.features_extractor, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
+    hooks: list[tuple[Any, ...]] = [
+        (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in modules
+    ]
+    hooks += [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in parameters]
+    hooks += [(optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)]
+    if any(hook for several in hooks for hook in several):
         return "it has hooks"
     return None

@@ -8,7 +8,7 @@ a user's own policy or buffer overrides what would be bypassed, SB3's code runs 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -142,8 +142,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         return [*super()._excluded_save_params(), "_network", "_valid"]
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
-        one_thread = 1 if self.fast_path.kind == "by hand" else None
-        with threads(one_thread), _unchecked_distributions():
+        path = self.fast_path
+        with threads(1 if path.kind == "by hand" else None), _unchecked_distributions() if path else nullcontext():
             return super().learn(*args, **kwargs)
 
     @classmethod
@@ -176,7 +176,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """The policy's action, as in Stable-Baselines3; a batch of likeliest actions takes a tenth of the time."""
         shape = self.observation_space.shape
-        batch = isinstance(observation, np.ndarray) and observation.shape[1:] == shape and observation.dtype.kind == "f"
+        batch = isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and observation.ndim > 0
+        batch = batch and observation.shape[1:] == shape  # type: ignore[union-attr]
         if not (batch and deterministic and self.fast_path.kind == "by hand"):
             return super().predict(observation, state, episode_start, deterministic)
         network = self._choose_network()

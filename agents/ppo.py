@@ -54,7 +54,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
 
     Examples
     --------
-    >>> model = PPO("MlpPolicy", "sandbox/CartPole-v1", n_envs=8, n_steps=32, batch_size=256, seed=0)
+    >>> model = PPO("MlpPolicy", "sandbox/CartPole-v1", n_envs=8, n_steps=32, batch_size=256, device="cpu")
     >>> str(model.fast_path)
     'by hand'
     >>> _ = model.learn(512)

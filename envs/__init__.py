@@ -5,6 +5,8 @@
 CartPoleVectorEnv(sandbox/CartPole-v1, num_envs=8)
 """
 
+import importlib
+
 from gymnasium.envs.registration import register, registry
 
 from envs.acrobot import Acrobot, AcrobotEnv, AcrobotVectorEnv
@@ -83,7 +85,8 @@ __all__ = [
 
 for _id, _path in ENTRY_POINTS.items():
     if _id not in registry:  # a second import must not warn
-        _dynamics: type[Dynamics] = globals()[_path.split(":")[1]]
+        _module, _name = _path.split(":")
+        _dynamics: type[Dynamics] = getattr(importlib.import_module(_module), _name)
         register(
             _id,
             entry_point=f"{_path}Env",

@@ -131,6 +131,7 @@ def train(typed: list[str]) -> int:
         }
         if given:
             raise UsageError(f"--resume takes {_flag(min(given))} from the run; for other settings begin a new one")
+        _known_env(resumed.config["env_id"])
         model = _build(algorithm, resumed.config, f"{resumed.folder / 'config.yml'}: ")
         resumed.config["n_timesteps"] = args["n_timesteps"] or resumed.config["n_timesteps"]
         return 0 if _train(model, resumed, args["tensorboard"], resume=True) else 130

@@ -16,6 +16,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -23,13 +24,13 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import vecenv
-from agents.checkpoint import load_agent, save_agent
+from agents.checkpoint import KIND, load_agent, save_agent
 from agents.evaluation import Evaluation, evaluate
 from agents.onpolicy import OnPolicyLoop
 from sandbox import show
 from sandbox.runs import Run, write_evaluation
 from sandbox.training import schedules
-from sandbox.training.checkpoint import FileError
+from sandbox.training.checkpoint import FileError, load_tensors
 from sandbox.training.device import pick_device
 from sandbox.training.log import MetricsCSV, ProgressLine
 
@@ -59,7 +60,8 @@ def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
     settings = {"policy": policy_for(envs.observation_space), **config["settings"]}
     for name in SCHEDULES & settings.keys():
         settings[name] = schedules.parse(settings[name]) if isinstance(settings[name], str) else settings[name]
-    settings["device"] = pick_device(settings.get("device", "auto"))
+    # A small network is faster on the processor, also where there is a GPU; SB3 says so, too.
+    settings["device"] = pick_device(settings.get("device", "cpu" if settings["policy"] == "MlpPolicy" else "auto"))
     model = algorithm(env=envs, seed=config["seed"], **settings)
     if config["settings"].get("encoder") is not None:
         config["settings"]["encoder"] = model.policy_kwargs["features_extractor_kwargs"]["encoder"]
@@ -117,6 +119,7 @@ class RunCallback(BaseCallback):
             self.next_eval += self.eval_every
             result = evaluate(self.model, self.envs, self.eval_episodes, seed=EVAL_SEED)
             self.logger.record(show.EVALUATION, result.mean)
+            self.logger.dump(step)  # a row of its own: the next one may come much later
             if result.mean >= self.best_return:
                 self.best_return = result.mean
                 save_agent(self.model, self.run.best)
@@ -162,12 +165,14 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
         100 full episodes of the trained agent; None if Ctrl-C ended the training.
     """
     config = run.config
+    print(f"trained {model.fast_path}, on {model.device}", flush=True)
     if resume:
         print(f"going on from {load_latest(model, run)}, step {model.num_timesteps:,}")
-        run.write_config()  # how long it shall be may have changed
     done, total = model.num_timesteps, config["n_timesteps"]
     table = Metrics(run.metrics, from_step=done)
     best_return = max((row.get(show.EVALUATION, -math.inf) for row in table.rows), default=-math.inf)
+    if resume:
+        run.write_config()  # how long it shall be may have changed
     model.set_logger(Logger(str(run.folder), [table, *_tensorboard(run, tensorboard)]))
     per_rollout = model.n_steps * model.n_envs
     log_interval = max(1, (total - done) // per_rollout // 200)  # some 200 rows tell a curve
@@ -179,7 +184,8 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
             try:
                 model.learn(max(total - done, 0), callback, log_interval=log_interval, reset_num_timesteps=not resume)
             except Exception:
-                save_agent(model, run.checkpoint(model.num_timesteps))  # its weights are those before what went wrong
+                if all(bool(torch.isfinite(weights).all()) for weights in model.policy.parameters()):
+                    save_agent(model, run.checkpoint(model.num_timesteps))
                 raise
             finally:
                 model.logger.close()
@@ -216,9 +222,7 @@ def load_latest(model: Any, run: Run) -> Path:
     FileError
         If there is none that can be read.
     """
-    candidates = sorted(
-        [path for path in (run.model, *run.checkpoints()) if path.is_file()], key=lambda path: -path.stat().st_mtime
-    )
+    candidates = sorted((path for path in (run.model, *run.checkpoints()) if path.is_file()), key=_step, reverse=True)
     for path in candidates:
         try:
             load_agent(model, path)
@@ -228,8 +232,16 @@ def load_latest(model: Any, run: Run) -> Path:
     raise FileError(f"{run.folder}: no agent to go on from: neither model/ nor checkpoints/ holds one that can be read")
 
 
+def _step(path: Path) -> float:
+    """The step of an agent's file; beyond all others if it can't be read, so that it is tried, and named, first."""
+    try:
+        return float(load_tensors(path, KIND)[0]["counters"]["num_timesteps"])
+    except (FileError, KeyError, TypeError):
+        return math.inf
+
+
 def trained(algorithm: type, run: Run, best: bool = False) -> Any:
-    """The agent of a run, with one environment; the best one by its evaluations beside training, or the last one."""
+    """The agent of a run: the best one by its evaluations beside training, or the last one."""
     model = build(algorithm, run.config, vecenv.make(run.config["env_id"], run.config["n_envs"]))
     load_agent(model, run.best if best else run.model)
     return model

@@ -1,4 +1,4 @@
-"""The one-way rule of DESIGN §2, read from the syntax trees, and what each door loads."""
+"""The one-way rule of CONTRIBUTING.md, read from the syntax trees, and what each door loads."""
 
 import ast
 import importlib

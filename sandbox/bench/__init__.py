@@ -75,7 +75,6 @@ def keep(path: Path | None, name: str, measurements: Sequence[dict[str, Any]]) -
         "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "platform": platform.platform(),
     }
     write_text(
         path, json.dumps({"bench": name, "machine": machine, "measurements": list(measurements)}, indent=1) + "\n"

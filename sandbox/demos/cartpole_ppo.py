@@ -17,17 +17,16 @@ model = PPO(
     n_steps=64,
     batch_size=256,
     n_epochs=6,
-    gamma=0.98,
-    gae_lambda=0.8,
     learning_rate=Linear(3e-3),
     clip_range=Linear(0.2),
     policy_kwargs={"activation_fn": "relu"},
+    device="cpu",  # small networks are faster there
     seed=0,
 )
 print(f"untrained: return {evaluate(model, 'sandbox/CartPole-v1')}")
 
 start = time.perf_counter()
-model.learn(80_000)
+model.learn(60_000)
 print(f"trained in {time.perf_counter() - start:.1f} s ({model.fast_path})")
 print(f"trained:   return {evaluate(model, 'sandbox/CartPole-v1')}")
 

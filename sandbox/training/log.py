@@ -57,12 +57,16 @@ class MetricsCSV:
     def write(
         self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any] | None = None, step: int = 0
     ) -> None:
-        """Add a row; values that are not numbers are left out."""
+        """Add a row, or to the last row if it is of the same step; values that are not numbers are left out."""
         row = {STEP: step, **{key: float(value) for key, value in key_values.items() if _is_number(value)}}
-        self.rows.append(row)
+        again = bool(self.rows) and self.rows[-1][STEP] == step
+        if again:
+            self.rows[-1].update(row)
+        else:
+            self.rows.append(row)
         new = [key for key in row if key not in self.columns]
-        if new:
-            self.columns += new
+        self.columns += new
+        if new or again:
             self._rewrite()
         else:
             assert self.file is not None, "the table is closed"

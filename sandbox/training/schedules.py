@@ -1,5 +1,7 @@
 """Schedules: a value as a function of what is left of training, from 1 at the start to 0 at the end.
 
+A last rollout may go beyond the end: what is left is then below 0, and the value stays what it is at 0.
+
 Each is a small frozen dataclass, so it pickles, compares and prints itself. `parse` reads the short text form that the
 command line and the presets use: ``lin_1e-3`` falls from 1e-3 to 0.
 """
@@ -40,7 +42,7 @@ class Linear:
     end: float = 0.0
 
     def __call__(self, progress_remaining: float) -> float:
-        return self.end + (self.start - self.end) * progress_remaining
+        return self.end + (self.start - self.end) * max(progress_remaining, 0.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Exponential:
     end: float
 
     def __call__(self, progress_remaining: float) -> float:
-        return self.end * (self.start / self.end) ** progress_remaining
+        return self.end * (self.start / self.end) ** max(progress_remaining, 0.0)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Cosine:
     end: float = 0.0
 
     def __call__(self, progress_remaining: float) -> float:
-        return self.end + (self.start - self.end) * 0.5 * (1.0 - math.cos(math.pi * progress_remaining))
+        return self.end + (self.start - self.end) * 0.5 * (1.0 - math.cos(math.pi * max(progress_remaining, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -147,18 +149,3 @@ def parse(text: str) -> float | Linear | Cosine | Step:
     except (KeyError, ValueError):
         forms = ", ".join(f"{name}_1e-3" for name in SHORT_FORMS)
         raise ValueError(f"{text!r} is neither a number nor a schedule such as {forms}") from None
-
-
-def to_text(value: object) -> object:
-    """The short form of a schedule that `parse` reads back; anything else unchanged.
-
-    Examples
-    --------
-    >>> to_text(Linear(1e-3))
-    'lin_0.001'
-    """
-    for kind, schedule in SHORT_FORMS.items():
-        start = getattr(value, "start", None)
-        if start is not None and value == schedule(start):
-            return f"{kind}_{start!r}"
-    return value

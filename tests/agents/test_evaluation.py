@@ -137,3 +137,22 @@ def test_environments_that_are_given_stay_open():
     evaluate(Still(), env, 1)
     env.reset()
     env.step(np.zeros(1, int))
+
+
+class Lives(gym.Wrapper):
+    """Ends an episode of 5 steps at the third: a life."""
+
+    def reset(self, **kwargs):
+        self.t = 0 if getattr(self, "t", 5) >= 5 else self.t
+        return (np.zeros(4, np.float32), {}) if self.t else self.env.reset(**kwargs)
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.t = 5 if terminated or truncated else self.t + 1
+        return obs, reward, terminated or self.t == 3, truncated, info
+
+
+def test_a_life_is_no_episode_where_a_monitor_knows_better():
+    envs = DummyVecEnv([lambda: Lives(Monitor(gym.make("CartPole-v1", max_episode_steps=5)))])
+    model = PPO("MlpPolicy", envs, n_steps=16, batch_size=16, device="cpu")
+    assert evaluate(model, envs, 3).lengths.tolist() == [5, 5, 5]

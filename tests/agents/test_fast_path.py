@@ -291,3 +291,28 @@ def test_prediction_refuses_what_stable_baselines3_refuses():
     model.learn(16)
     with pytest.raises(ValueError, match="shape"):
         model.predict(np.zeros((5, 3), np.float32), deterministic=True)
+
+
+@pytest.mark.parametrize("where", ["optimizer", "parameter"])
+def test_a_hook_of_the_optimiser_or_a_parameter_is_called(where):
+    model = PPO("MlpPolicy", "sandbox/CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu")
+    calls = []
+    if where == "optimizer":
+        model.policy.optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    else:
+        next(model.policy.parameters()).register_hook(lambda gradient: calls.append(1))
+    assert model.fast_path.kind == "autograd"
+    model.learn(32)
+    assert calls
+
+
+def test_the_inherited_loop_keeps_torchs_checks_of_distributions():
+    class Own(ActorCriticPolicy):
+        def forward(self, obs, deterministic=False):
+            seen.append(torch.distributions.Distribution._validate_args)
+            return super().forward(obs, deterministic)
+
+    seen, before = [], torch.distributions.Distribution._validate_args
+    model = PPO(Own, "sandbox/CartPole-v1", n_steps=4, batch_size=4, n_epochs=1, device="cpu").learn(4)
+    assert not model.fast_path
+    assert set(seen) == {before}

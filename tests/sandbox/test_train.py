@@ -574,3 +574,13 @@ def test_no_agent_to_go_on_from_is_a_file_error(finished):
     shutil.rmtree(finished.best.parent)
     with pytest.raises(FileError, match="no agent to go on from"):
         load_latest(fresh(finished), finished)
+
+
+def test_every_evaluation_reaches_the_table_also_between_two_log_entries(cli, tmp_path):
+    # 1,024 rollouts make an entry each fifth; the evaluations come when they come.
+    words = ["--n-envs", "1", "--n-steps", "2", "--batch-size", "2", "--n-epochs", "1", "--eval-episodes", "2"]
+    done = cli("train", ENV, *words, "--n-timesteps", "2048", "--eval-every", "256", "--out", tmp_path)
+    assert done.code == 0, done.err
+    columns = read_metrics(tmp_path / "ppo" / "sandbox-Catch-v0_1" / "metrics.csv")
+    evaluated = [step for step, value in zip(columns[STEP], columns["eval/mean_return"], strict=True) if value == value]
+    assert evaluated == [256.0 * i for i in range(1, 9)]

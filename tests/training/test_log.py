@@ -190,3 +190,15 @@ def test_in_a_terminal_it_is_a_bar_that_ends_also_after_an_error(monkeypatch):
     assert progress.bar.tasks[0].completed == 5
     assert progress.bar.tasks[0].fields["note"] == "return 3.0"
     assert progress.bar.live.is_started is False
+
+
+def test_two_writes_of_one_step_are_one_row(path):
+    table = MetricsCSV(path)
+    table.write({"loss": 0.5}, step=1)
+    table.write({"return": 3.0}, step=2)
+    table.write({"loss": 0.25}, step=2)
+    table.write({"loss": 0.125}, step=3)
+    table.close()
+    assert read_metrics(path)[STEP] == [1.0, 2.0, 3.0]
+    assert read_metrics(path)["loss"] == [0.5, 0.25, 0.125]
+    assert read_metrics(path)["return"][1] == 3.0

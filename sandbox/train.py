@@ -189,7 +189,6 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
                 raise
             finally:
                 model.logger.close()
-        progress.update(model.num_timesteps)
     save_agent(model, run.model)
     if callback.interrupted:
         print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")

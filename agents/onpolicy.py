@@ -178,10 +178,9 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         shape = self.observation_space.shape
         batch = isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and observation.ndim > 0
         batch = batch and observation.shape[1:] == shape  # type: ignore[union-attr]
-        if not (batch and deterministic and self.fast_path.kind == "by hand"):
+        network = self._choose_network() if batch and deterministic else None
+        if not isinstance(network, MLPStep):
             return super().predict(observation, state, episode_start, deterministic)
-        network = self._choose_network()
-        assert isinstance(network, MLPStep)
         actions = network.best_actions(observation)  # type: ignore[arg-type]
         if isinstance(self.action_space, spaces.Box):
             actions = np.clip(actions, self.action_space.low, self.action_space.high)

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 from sandbox.lazy import contents
 
 if TYPE_CHECKING:
+    from agents.a2c import A2C
     from agents.checkpoint import load_agent, save_agent
     from agents.evaluation import Evaluation, evaluate, interquartile_mean
     from agents.onpolicy import NonFiniteError
     from agents.policies import ZooFeatures
     from agents.ppo import PPO
+    from agents.reinforce import REINFORCE
     from agents.vecenv import GymVecEnv
 
 __all__ = [
+    "A2C",
     "PPO",
+    "REINFORCE",
     "Evaluation",
     "GymVecEnv",
     "NonFiniteError",
@@ -31,11 +35,13 @@ __all__ = [
 __getattr__, __dir__ = contents(
     __name__,
     {
+        "a2c": ("A2C",),
         "checkpoint": ("load_agent", "save_agent"),
         "evaluation": ("Evaluation", "evaluate", "interquartile_mean"),
         "onpolicy": ("NonFiniteError",),
         "policies": ("ZooFeatures",),
         "ppo": ("PPO",),
+        "reinforce": ("REINFORCE",),
         "vecenv": ("GymVecEnv",),
     },
 )

@@ -11,6 +11,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor
 
+from agents.masks import masked
+from agents.rollout import Samples
 from sandbox.training.device import precision
 
 
@@ -23,21 +25,40 @@ class Autograd:
     precision_name : {"fp32", "bf16"}
     """
 
+    recurrent = False
+
     def __init__(self, policy: ActorCriticPolicy, precision_name: str):
         self.policy, self.precision_name = policy, precision_name
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
 
-    def begin_rollout(self) -> None:
-        """Nothing to prepare: the policy acts by itself."""
+    def fits(self, policy: ActorCriticPolicy) -> bool:
+        """Whether this drives `policy`."""
+        return policy is self.policy
 
-    def act(self, obs: Any) -> tuple[Any, np.ndarray, Tensor, Tensor]:
+    def begin_rollout(self, n_steps: int, n_envs: int) -> None:
+        """Evaluation mode: no dropout, no statistics of a batch."""
+        self.policy.set_training_mode(False)
+
+    def act(
+        self, obs: Any, starts: np.ndarray | None = None, masks: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray, Tensor, Tensor]:
         """Observations ``[B, ...]`` -> themselves as tensors, actions, values ``[B, 1]``, log_probs ``[B]``."""
         obs_tensor = obs_as_tensor(obs, self.policy.device)
         with torch.no_grad(), precision(self.precision_name, self.policy.device):
-            actions, values, log_probs = self.policy(obs_tensor)
+            if masks is None:
+                actions, values, log_probs = self.policy(obs_tensor)
+            else:
+                actions, values, log_probs = self._draw(*latents(self.policy, obs_tensor), masks)
         return obs_tensor, actions.cpu().numpy(), values.float(), log_probs.float()
 
-    def values(self, obs: Any) -> np.ndarray:
+    def _draw(self, latent_pi: Tensor, latent_vf: Tensor, masks: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
+        allowed = None if masks is None else torch.as_tensor(masks, device=self.policy.device)
+        distribution = masked(self.policy._get_action_dist_from_latent(latent_pi), allowed)
+        actions = distribution.get_actions()
+        log_probs = distribution.log_prob(actions)
+        return actions.reshape(-1, *self.policy.action_space.shape), self.policy.value_net(latent_vf), log_probs  # type: ignore[misc]
+
+    def values(self, obs: Any, state: Any = None) -> np.ndarray:
         """V of observations ``[N, ...]`` -> ``[N]``."""
         with torch.no_grad(), precision(self.precision_name, self.policy.device):
             return self.policy.predict_values(obs_as_tensor(obs, self.policy.device)).float().flatten().cpu().numpy()
@@ -49,22 +70,34 @@ class Autograd:
     def array(self, rows: np.ndarray) -> Tensor:
         """Any other rows, likewise; actions as integers where they are discrete."""
         tensor = torch.as_tensor(rows, device=self.policy.device)
+        if tensor.dtype == torch.bool:
+            return tensor
         return tensor.float() if tensor.is_floating_point() or not self.discrete else tensor.long()
 
     def begin_update(self) -> None:
-        """Nothing to prepare: the optimiser works on the policy itself."""
+        """Training mode."""
+        self.policy.set_training_mode(True)
 
     def end_update(self) -> None:
         """Nothing to hand back."""
 
-    def forward(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor]:
         """``log_probs [N], values [N], entropy [N]``, their graph kept for `backward`."""
         with precision(self.precision_name, self.policy.device):
-            values, log_probs, entropy = self.policy.evaluate_actions(obs, actions)
+            values, log_probs, entropy = self._evaluate(batch)
         entropy = -log_probs if entropy is None else entropy  # squashed actions: no closed form, an estimate by samples
         self.outputs = [log_probs.float(), values.float().flatten(), entropy.float()]
         log_probs, values, entropy = (output.detach() for output in self.outputs)
         return log_probs, values, entropy
+
+    def _evaluate(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
+        if batch.masks is None:
+            return self.policy.evaluate_actions(batch.obs, batch.actions)
+        return self._judge(*latents(self.policy, batch.obs), batch)
+
+    def _judge(self, latent_pi: Tensor, latent_vf: Tensor, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
+        distribution = masked(self.policy._get_action_dist_from_latent(latent_pi), batch.masks)
+        return self.policy.value_net(latent_vf), distribution.log_prob(batch.actions), distribution.entropy()
 
     def backward(self, by_log_probs: Tensor, by_values: Tensor, by_entropy: float) -> None:
         """From the loss's derivative by the outputs of `forward` to each parameter's gradient."""
@@ -79,3 +112,11 @@ class Autograd:
         if np.isfinite(norm):
             self.policy.optimizer.step()
         return norm
+
+
+def latents(policy: ActorCriticPolicy, obs: Any) -> tuple[Tensor, Tensor]:
+    """What the policy's two heads see of observations: ``[N, ...] -> [N, D_pi], [N, D_vf]``."""
+    features: Any = policy.extract_features(obs)
+    if policy.share_features_extractor:
+        return policy.mlp_extractor(features)
+    return policy.mlp_extractor.forward_actor(features[0]), policy.mlp_extractor.forward_critic(features[1])

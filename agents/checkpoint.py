@@ -1,8 +1,8 @@
 """An agent in one file of tensors and JSON: what training needs to go on, and nothing that could run.
 
 Beside Stable-Baselines3's own zip (``model.save``), which pickles, this is what run folders keep. The file holds the
-policy's weights, the optimiser's state, the counters, and the random generators; the agent itself is rebuilt from
-the run's configuration before it is filled.
+policy's weights, the optimiser's state, the counters, the random generators, and what ``VecNormalize`` has seen if the
+agent trains under one; the agent itself is rebuilt from the run's configuration before it is filled.
 """
 
 from __future__ import annotations
@@ -18,12 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.onpolicy import OnPolicyLoop
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
 
 KIND = "sandbox.agent"
 COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
+NORMALIZER: dict[str, type] = {  # the settings of VecNormalize
+    "norm_obs": bool,
+    "norm_reward": bool,
+    "clip_obs": float,
+    "clip_reward": float,
+    "gamma": float,
+    "epsilon": float,
+    "norm_obs_keys": list,
+}
+MOMENTS = ("mean", "var", "count")
 
 
 def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
@@ -52,9 +64,14 @@ def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
     tensors["random.torch"] = torch.get_rng_state()
     if model.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(model.device)
+    normalizer = model.get_vec_normalize_env()
+    for name, seen in statistics(normalizer).items():
+        moments = {moment: torch.as_tensor(getattr(seen, moment), dtype=torch.float64) for moment in MOMENTS}
+        tensors |= {f"normalizer.{name}.{moment}": tensor for moment, tensor in moments.items()}
     record = {
         "algorithm": type(model).__name__,
         "optimizer": type(model.policy.optimizer).__name__,
+        "normalizer": normalizer and {name: getattr(normalizer, name) for name in NORMALIZER},
         "counters": {name: getattr(model, name) for name in COUNTERS},
         "episodes": [{key: float(episode[key]) for key in ("r", "l", "t")} for episode in model.ep_info_buffer or ()],
         "random": [value.tolist() if isinstance(value, np.ndarray) else value for value in np.random.get_state()],  # noqa: NPY002
@@ -70,7 +87,8 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
     Parameters
     ----------
     model : PPO
-        Of the same algorithm, with a policy of the same shape.
+        Of the same algorithm, with a policy of the same shape; under ``VecNormalize`` if the saved agent was, whose
+        statistics and settings then take the place of its own.
     path : str or Path
 
     Raises
@@ -89,6 +107,8 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
         raise FileError(f"{path}: of another version: its record lacks {', '.join(sorted(missing)) or 'counters'}")
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
         raise FileError(f"{path}: holds another policy; its weights do not fit the one that the configuration builds")
+    normalizer = model.get_vec_normalize_env()
+    settings, seen = _normalizer_in(record, tensors, normalizer, path)
     parameters = _optimized(model)
     states: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
@@ -98,6 +118,10 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
                 raise FileError(f"{path}: holds another optimiser's state")
             parameter = parameters[int(index)]
             states.setdefault(parameter, {})[key] = tensor if key == "step" else tensor.to(parameter.device)
+    for name, value in settings.items():
+        setattr(normalizer, name, value)
+    for name, moments in statistics(normalizer).items():
+        vars(moments).update(seen[name])
     model.policy.load_state_dict(weights)
     model.policy.optimizer.state.clear()
     model.policy.optimizer.state.update(states)
@@ -109,6 +133,54 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
     torch.set_rng_state(tensors["random.torch"])
     if model.device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], model.device)
+
+
+def statistics(normalizer: VecNormalize | None) -> dict[str, RunningMeanStd]:
+    """What ``VecNormalize`` keeps count of: the returns, and the observations or each of their keys.
+
+    Examples
+    --------
+    >>> from agents import vecenv
+    >>> seen = statistics(VecNormalize(vecenv.make("sandbox/CartPole-v1", 2)))
+    >>> {name: rms.mean.shape for name, rms in seen.items()}
+    {'returns': (), 'obs': (4,)}
+    """
+    if normalizer is None:
+        return {}
+    obs: Any = normalizer.obs_rms if normalizer.norm_obs else {}
+    by_key = {f"obs.{key}": rms for key, rms in obs.items()} if isinstance(obs, dict) else {"obs": obs}
+    return {"returns": normalizer.ret_rms, **by_key}
+
+
+def _normalizer_in(
+    record: dict[str, Any], tensors: dict[str, torch.Tensor], own: VecNormalize | None, path: str | Path
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings, and the moments by name, that the file holds for the model's own ``VecNormalize``."""
+    settings = record.get("normalizer")  # files from before it was kept have none
+    if settings is None and own is None:
+        return {}, {}
+    if own is None:
+        raise FileError(f"{path}: trained under VecNormalize; the environments of this model are not (normalize: true)")
+    if settings is None:
+        raise FileError(f"{path}: trained without VecNormalize; the environments of this model are under one")
+    arrays = {
+        name.removeprefix("normalizer."): tensor.numpy()
+        for name, tensor in tensors.items()
+        if name.startswith("normalizer.")
+    }
+    shapes = {
+        f"{name}.{moment}": np.shape(getattr(seen, moment))
+        for name, seen in statistics(own).items()
+        for moment in MOMENTS
+    }
+    if settings.keys() != set(NORMALIZER) or {name: array.shape for name, array in arrays.items()} != shapes:
+        raise FileError(f"{path}: holds the statistics of another VecNormalize; they do not fit that of this model")
+    # As numpy made them: arrays, and the count a number.
+    seen = {
+        name: {"mean": arrays[f"{name}.mean"], "var": arrays[f"{name}.var"], "count": float(arrays[f"{name}.count"])}
+        for name in statistics(own)
+    }
+    return settings, seen
 
 
 def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs: Any) -> OnPolicyLoop:

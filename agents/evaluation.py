@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from agents import vecenv
 
@@ -47,14 +48,16 @@ def evaluate(
 ) -> Evaluation:
     """Play full episodes, as many at a time as there are environments.
 
-    Each environment plays the same number of episodes: taking the first to finish would favour the short ones.
+    Each environment plays the same number of episodes: taking the first to finish would favour the short ones. Returns
+    are those of the environment, whatever the model was trained on; no running statistics change.
 
     Parameters
     ----------
     model : BaseAlgorithm or BasePolicy
-        Whatever has SB3's `predict`.
+        Whatever has SB3's `predict`. If it was trained under ``VecNormalize``, it sees normalised observations.
     env : str, VecEnv or gymnasium.vector.VectorEnv
-        An id gives `n_episodes` environments (at most 100) that only this evaluation uses.
+        An id gives `n_episodes` environments (at most 100) that only this evaluation uses. Under a ``VecNormalize`` of
+        its own, that one's statistics hold.
     n_episodes : int
     seed : int
         Of the environments.
@@ -75,7 +78,12 @@ def evaluate(
     own = isinstance(env, str)
     envs = vecenv.make(env, n_envs=min(n_episodes, 100)) if isinstance(env, str) else env
     envs = vecenv.GymVecEnv(envs) if isinstance(envs, VectorEnv) else envs
+    normalizer = unwrap_vec_normalize(envs)
+    see = normalized(model) if normalizer is None else _as_it_is
+    updating = normalizer is not None and normalizer.training
     try:
+        if normalizer is not None:
+            normalizer.training = False
         envs.seed(seed)
         obs = envs.reset()
         todo = np.full(envs.num_envs, n_episodes // envs.num_envs)
@@ -84,8 +92,10 @@ def evaluate(
         so_far = np.zeros((2, envs.num_envs))  # return and length of the running episodes
         monitored = envs.env_is_wrapped(Monitor)[0]
         while todo.any():
-            actions, state = model.predict(obs, state=state, episode_start=starts, deterministic=deterministic)
+            actions, state = model.predict(see(obs), state=state, episode_start=starts, deterministic=deterministic)
             obs, rewards, starts, infos = envs.step(actions)
+            if normalizer is not None:
+                rewards = normalizer.get_original_reward()
             so_far += rewards, np.ones(envs.num_envs)
             for i in np.flatnonzero(starts & (todo > 0)):
                 # A monitor's word goes first: under a wrapper that clips rewards, or ends an episode with a life, only
@@ -98,12 +108,41 @@ def evaluate(
                 lengths.append(int(episode["l"]))
             so_far[:, starts] = 0.0
     finally:
+        if normalizer is not None:
+            normalizer.training = updating
         if own:
             envs.close()
     return Evaluation(np.array(returns), np.array(lengths))
 
 
-def interquartile_mean(scores: np.ndarray, n_resamples: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
+def normalized(model: Any) -> Callable[[Any], Any]:
+    """What turns an environment's observations, one or a batch, into those that a model was trained on.
+
+    Under ``VecNormalize`` that is its normalisation, with the statistics as they are; else nothing.
+
+    Parameters
+    ----------
+    model : BaseAlgorithm or BasePolicy
+
+    Examples
+    --------
+    >>> from stable_baselines3.common.vec_env import VecNormalize
+    >>> from agents import PPO
+    >>> envs = VecNormalize(vecenv.make("sandbox/CartPole-v1", 2), clip_obs=2.0)
+    >>> see = normalized(PPO("MlpPolicy", envs, device="cpu"))
+    >>> see(np.array([0.0, 1.0, 5.0, -5.0])).tolist()  # nothing seen yet: mean 0, variance 1
+    [0.0, 1.0, 2.0, -2.0]
+    """
+    find = getattr(model, "get_vec_normalize_env", None)
+    normalizer = find() if find else None
+    return _as_it_is if normalizer is None else normalizer.normalize_obs
+
+
+def _as_it_is(obs: Any) -> Any:
+    return obs
+
+
+def interquartile_mean(scores: np.ndarray, n_resamples: int = 10_000, seed: int = 0) -> tuple[Any, Any, Any]:
     """The mean of the middle half of the scores, with a 95 % interval by the bootstrap (Agarwal et al., 2108.13264).
 
     A quarter of the scores is cut off at each end; where a quarter is no whole number, the outermost
@@ -111,23 +150,26 @@ def interquartile_mean(scores: np.ndarray, n_resamples: int = 10_000, seed: int 
 
     Parameters
     ----------
-    scores : [n] floats
-        One for each seed.
+    scores : [n] or [n, ...] floats
+        One for each seed; or several for each, such as a learning curve, whose columns are taken one by one.
     n_resamples, seed : int
-        Of the bootstrap.
+        Of the bootstrap, which draws whole seeds.
 
     Returns
     -------
-    mean, low, high : float
+    mean, low, high : float, or [...] floats
 
     Examples
     --------
     >>> interquartile_mean(np.array([0.0, 10.0, 20.0, 1000.0]))[0]
     15.0
+    >>> interquartile_mean(np.array([[0.0, 5.0], [10.0, 5.0], [20.0, 5.0], [1000.0, 5.0]]))[0]
+    array([15.,  5.])
     """
     n = len(scores)
     weights = np.clip(np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) - n / 4, 0.0, 1.0)  # of the sorted scores
-    draws = np.random.default_rng(seed).choice(scores, (n_resamples, n))
-    means = np.sort(np.concatenate([scores[None], draws]), axis=1) @ weights / weights.sum()
-    low, high = np.quantile(means[1:], [0.025, 0.975])
-    return float(means[0]), float(low), float(high)
+    draws = scores[np.random.default_rng(seed).integers(n, size=(n_resamples, n))]
+    samples = np.sort(np.concatenate([scores[None], draws]), axis=1)
+    means = np.moveaxis(samples, 1, -1) @ weights / weights.sum()
+    mean, (low, high) = means[0], np.quantile(means[1:], [0.025, 0.975], axis=0)
+    return (mean, low, high) if scores.ndim > 1 else (float(mean), float(low), float(high))

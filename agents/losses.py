@@ -144,6 +144,72 @@ def ppo_loss(
     }
 
 
+class A2CGradient(NamedTuple):
+    """The derivative of `a2c_loss`; every field is [N]."""
+
+    by_log_probs: Any
+    by_values: Any
+
+
+def a2c_loss(
+    log_probs: Tensor,
+    values: Tensor,
+    entropy: Tensor,
+    *,
+    advantages: Tensor,
+    returns: Tensor,
+    vf_coef: float = 0.5,
+    ent_coef: float = 0.0,
+) -> Loss:
+    r"""The policy gradient with a learned value function (Mnih et al., 1602.01783), and without one REINFORCE.
+
+    .. math:: L = -\overline{A \log \pi(a|s)} + c_v \overline{(R - V)^2} - c_e \overline{H}
+
+    Parameters
+    ----------
+    log_probs, values, entropy : [N] floats
+        Of the policy, with their graph.
+    advantages, returns : [N] floats
+    vf_coef, ent_coef : float
+
+    Returns
+    -------
+    loss : scalar Tensor
+    metrics : dict of str to Tensor
+        ``policy_loss, value_loss, entropy_loss``.
+
+    Examples
+    --------
+    >>> ones = torch.ones(2)
+    >>> loss, metrics = a2c_loss(-ones, ones, ones, advantages=2 * ones, returns=3 * ones)
+    >>> loss.item(), metrics["policy_loss"].item()
+    (4.0, 2.0)
+    """
+    policy_loss = -(advantages * log_probs).mean()
+    value_loss = ((returns - values) ** 2).mean()
+    entropy_loss = -entropy.mean()
+    return policy_loss + vf_coef * value_loss + ent_coef * entropy_loss, {
+        "policy_loss": policy_loss.detach(),
+        "value_loss": value_loss.detach(),
+        "entropy_loss": entropy_loss.detach(),
+    }
+
+
+def a2c_gradient(values: Array, *, advantages: Array, returns: Array, vf_coef: float = 0.5) -> A2CGradient:
+    """The derivative of `a2c_loss` by log-probabilities and values, without a graph.
+
+    By the entropy it is the constant ``-ent_coef / N``.
+
+    Examples
+    --------
+    >>> one = np.ones(1)
+    >>> a2c_gradient(one, advantages=2 * one, returns=3 * one)
+    A2CGradient(by_log_probs=array([-2.]), by_values=array([-2.]))
+    """
+    n = len(values)
+    return A2CGradient(advantages * (-1.0 / n), (values - returns) * (2.0 * vf_coef / n))
+
+
 class PPOGradient(NamedTuple):
     """The derivative of `ppo_loss`, and per sample what its metrics are made of; every field is [N]."""
 

@@ -1,25 +1,30 @@
-"""A small actor-critic MLP by hand: forward, backward and Adam in numpy.
+"""A small actor-critic MLP by hand: forward and backward pass in numpy.
 
 For two towers of a few thousand weights the arithmetic takes less time than a framework's book-keeping around it.
-This is the mathematics of ``ActorCriticPolicy`` with torch's autograd and Adam (a test compares them), written out:
-every array is laid out once, every operation writes into memory that is already there.
+This is the mathematics of ``ActorCriticPolicy`` with torch's autograd (a test compares them), written out: every array
+is laid out once, every operation writes into memory that is already there. What the actions are drawn from is in
+`agents.distributions`, what moves the weights in `agents.optimizers`.
 
 Activations are features-first, ``[D + 1, N]``: a layer's outputs lie in one piece, above a last row of ones that meets
-the bias, which is the last column of the weights ``[D_out, D_in + 1]``. All weights are one flat vector, for Adam and
-the gradient's norm. `pull` copies them from the torch policy and `push` copies them back: the policy stays the truth.
+the bias, which is the last column of the weights ``[D_out, D_in + 1]``. All weights are one flat vector, for the
+optimiser and the gradient's norm. `pull` copies them from the torch policy and `push` copies them back: the policy
+stays the truth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-MAX_WEIGHTS = 60_000  # beyond this the matrix products dominate and torch, with its threads, is as good
+from agents.distributions import Distribution
+from agents.optimizers import BY_HAND
+from agents.rollout import Samples
 
 
 class Tower:
@@ -47,6 +52,11 @@ class Tower:
             np.maximum(h, 0.0, out=h) if self.relu else np.tanh(h, out=h)
             x = buffer
         return self.weights[-1] @ x
+
+    @property
+    def latent(self) -> np.ndarray:
+        """The last hidden layer of the last `forward`, ``[D, N]``: what the output layer saw."""
+        return (self.kept[-1][0] if self.kept else self.x)[:-1]
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """As `forward`, but nothing is kept: for batches of any size, from any thread."""
@@ -77,59 +87,130 @@ class Tower:
 
 
 class MLPStep:
-    """The policy's two towers, its action distribution and its Adam, in numpy.
+    """The policy's two towers, its action distribution and its optimiser, in numpy.
 
     Parameters
     ----------
     policy : stable_baselines3 ActorCriticPolicy
-        One that `refusal` has no objection to.
+        One that `agents.by_hand.refusal` has no objection to.
+    columns : sequence of (key, width, one_hot)
+        The parts of an observation, in order: its key (None if the observation is no dictionary), how many inputs it
+        gives, and whether it is a number to be written as one of so many.
+    distribution : callable
+        ``(log_std, log_std_grad, tower) -> Distribution``, given the views of the parameter `log_std`, if there is one,
+        and the policy's tower.
     """
 
-    def __init__(self, policy: Any):
+    recurrent = False
+
+    def __init__(
+        self, policy: Any, columns: Sequence[tuple[str | None, int, bool]], distribution: Callable[..., Distribution]
+    ):
         self.policy, self.optimizer = policy, policy.optimizer
         self.action_shape = tuple(policy.action_space.shape)
-        self.gaussian = hasattr(policy, "log_std")
+        self.columns, self.made_from = columns, (policy, columns, distribution)
+        self.n_columns = sum(width for _, width, _ in columns) + 1
+        nets = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
         towers = [
             [*(module for module in net if isinstance(module, nn.Linear)), head]
-            for net, head in zip(_nets(policy), (policy.action_net, policy.value_net), strict=True)
+            for net, head in zip(nets, (policy.action_net, policy.value_net), strict=True)
         ]
+        self.layers = [layer for tower in towers for layer in tower]
+        self.log_std = getattr(policy, "log_std", None)
         n_weights = sum(parameter.numel() for parameter in policy.parameters())
-        self.flat, self.grad, self.m, self.v, self.change, self.scratch = np.zeros((6, n_weights), np.float32)
-        layers = [layer for tower in towers for layer in tower]
-        weights, grads, m, v = ([*_matrices(flat, layers)] for flat in (self.flat, self.grad, self.m, self.v))
-        split, relu = len(towers[0]), any(type(module) is nn.ReLU for net in _nets(policy) for module in net)
+        self.flat, self.grad = np.zeros((2, n_weights), np.float32)
+        self.adapt = BY_HAND[type(self.optimizer)](n_weights)
+
+        (weights, log_std), (grads, log_std_grad) = self._split(self.flat), self._split(self.grad)
+        split, relu = len(towers[0]), any(type(module) is nn.ReLU for net in nets for module in net)
         self.pi = Tower(weights[:split], grads[:split], relu)
         self.vf = Tower(weights[split:], grads[split:], relu)
+        self.distribution = distribution(log_std, log_std_grad, self.pi)
 
-        # Each torch parameter beside its place among the weights and the two moments.
-        self.places: list[tuple[nn.Parameter, np.ndarray, np.ndarray, np.ndarray]] = []
-        for layer, *matrices in zip(layers, weights, m, v, strict=True):
-            self.places.append((layer.weight, *(matrix[:, :-1] for matrix in matrices)))
-            self.places.append((layer.bias, *(matrix[:, -1] for matrix in matrices)))
-        if self.gaussian:
-            n_actions = len(policy.log_std)
-            self.log_std, self.log_std_grad = self.flat[-n_actions:], self.grad[-n_actions:]
-            self.places.append((policy.log_std, self.log_std, self.m[-n_actions:], self.v[-n_actions:]))
+        # Each torch parameter beside its place among the weights and the optimiser's moments.
+        self.places = list(
+            zip(self._parameters(), self._pieces(self.flat), *map(self._pieces, self.adapt.state), strict=True)
+        )
+        self.memories: dict[int, tuple[torch.Tensor, int, np.ndarray]] = {}
+        # What would make another network of it: modules or parameters that change, and hooks.
+        self.modules, self.action_dist = list(policy.modules()), policy.action_dist
+        owned = [owned for module in self.modules for owned in (module._modules, module._parameters)]
+        self.owned = [(now, list(now.values())) for now in owned]
+        self.hooks: list[Any] = [
+            hooks
+            for m in self.modules
+            for hooks in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks)
+        ]
+        self.hooks += [self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks]
 
-    def __reduce__(self) -> tuple[type[MLPStep], tuple[Any]]:
-        return MLPStep, (
-            self.policy,
-        )  # copied piece by piece, the matrices would no longer be views of the flat vector
+    def __reduce__(self) -> tuple[type[MLPStep], tuple[Any, ...]]:
+        # Copied piece by piece, the matrices would no longer be views of the flat vector.
+        return MLPStep, self.made_from
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        for layer in self.layers:
+            yield layer.weight
+            yield layer.bias
+        if self.log_std is not None:
+            yield self.log_std
+
+    def _split(self, flat: np.ndarray) -> tuple[list[np.ndarray], Any]:
+        """Views of a flat vector: one ``[D_out, D_in + 1]`` for each layer, and what is left for `log_std`."""
+        matrices, start = [], 0
+        for layer in self.layers:
+            stop = start + layer.out_features * (layer.in_features + 1)
+            matrices.append(flat[start:stop].reshape(layer.out_features, layer.in_features + 1))
+            start = stop
+        return matrices, None if self.log_std is None else flat[start:].reshape(self.log_std.shape)
+
+    def _pieces(self, flat: np.ndarray) -> Iterator[np.ndarray]:
+        """The same views, as torch's parameters are cut: weight and bias apart."""
+        matrices, log_std = self._split(flat)
+        for matrix in matrices:
+            yield matrix[:, :-1]
+            yield matrix[:, -1]
+        if log_std is not None:
+            yield log_std
 
     # -- between torch and here ---------------------------------------------------------------------------------------
 
     def fits(self, policy: Any) -> bool:
-        """Whether this is the network of `policy` with its present optimiser."""
-        return policy is self.policy and policy.optimizer is self.optimizer
+        """Whether this is the network of `policy` as it is now; quick to ask, for it is asked in each rollout."""
+        groups = self.optimizer.param_groups
+        return (
+            policy is self.policy
+            and policy.optimizer is self.optimizer
+            and policy.action_dist is self.action_dist
+            and all(len(now) == len(then) and all(map(operator.is_, now.values(), then)) for now, then in self.owned)
+            and all(p.requires_grad and p.is_cpu and p.dtype == torch.float32 for p, *_ in self.places)
+            and len(groups) == 1
+            and not self.adapt.refusal(groups[0])
+            and not any(self.hooks)
+            and not any(p._backward_hooks or p._post_accumulate_grad_hooks for p, *_ in self.places)
+        )
 
-    def begin_rollout(self) -> None:
+    def begin_rollout(self, n_steps: int, n_envs: int) -> None:
         """Take the policy's weights."""
+        self._set_mode(False)
         self.pull()
 
     def begin_update(self) -> None:
         """Take the policy's weights and its optimiser's state."""
+        self._set_mode(True)
         self.pull()
         self.pull_optimizer()
+
+    def _set_mode(self, training: bool) -> None:
+        # ``policy.train(mode)`` takes longer than a step of all environments; no module here behaves otherwise by it.
+        for module in self.modules:
+            module.__dict__["training"] = training
+
+    def _array(self, tensor: torch.Tensor) -> np.ndarray:
+        """The tensor's own memory in numpy: asked of torch once, as long as it stays where it is."""
+        known = self.memories.get(id(tensor))
+        if known is None or known[0] is not tensor or known[1] != tensor.data_ptr():
+            known = self.memories[id(tensor)] = tensor, tensor.data_ptr(), tensor.detach().numpy()
+        return known[2]
 
     def end_update(self) -> None:
         """Give both back."""
@@ -137,50 +218,52 @@ class MLPStep:
 
     def pull(self) -> None:
         """Copy the weights of the torch policy."""
-        for parameter, weight, _, _ in self.places:
-            weight[...] = parameter.detach().numpy()
+        for parameter, weight, *_ in self.places:
+            weight[...] = self._array(parameter)
 
     def pull_optimizer(self) -> None:
         """Copy the state of the torch optimiser: moments, step count, settings."""
-        group = self.optimizer.param_groups[0]
-        self.beta1, self.beta2 = (float(beta) for beta in group["betas"])
-        self.lr, self.eps, self.t = float(group["lr"]), float(group["eps"]), 0
-        for parameter, _, m, v in self.places:
+        self.adapt.read(self.optimizer.param_groups[0])
+        self.adapt.t = 0
+        for parameter, _, *moments in self.places:
             state = self.optimizer.state.get(parameter)
-            m[...] = state["exp_avg"].numpy() if state else 0.0
-            v[...] = state["exp_avg_sq"].numpy() if state else 0.0
-            self.t = int(state["step"]) if state else 0
+            for name, moment in zip(self.adapt.moments, moments, strict=True):
+                moment[...] = self._array(state[name]) if state else 0.0
+            self.adapt.t = int(state["step"]) if state else 0
 
     def push(self) -> None:
         """Copy weights and moments back to the torch policy and its optimiser."""
-        with torch.no_grad():
-            for parameter, *arrays in self.places:
-                state = self.optimizer.state[parameter]
-                if not state:  # as Adam itself starts
-                    state["step"] = torch.tensor(0.0)
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-                state["step"].fill_(float(self.t))
-                for tensor, array in zip((parameter, state["exp_avg"], state["exp_avg_sq"]), arrays, strict=True):
-                    tensor.detach().numpy()[...] = array  # half the time of torch's own copy
+        for parameter, weight, *moments in self.places:
+            self._array(parameter)[...] = weight
+            state = self.optimizer.state[parameter]
+            if not state:  # as the optimiser itself starts
+                state["step"] = torch.tensor(0.0)
+                state.update((name, torch.zeros_like(parameter.detach())) for name in self.adapt.moments)
+            self._array(state["step"])[...] = self.adapt.t
+            for name, moment in zip(self.adapt.moments, moments, strict=True):
+                self._array(state[name])[...] = moment
 
     # -- the network --------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def inputs(obs: np.ndarray) -> np.ndarray:
-        """``obs [N, ...]`` -> ``[N, D + 1]`` float32 with a last column of ones."""
-        n = len(obs)
-        x = np.ones((n, math.prod(obs.shape[1:]) + 1), np.float32)
-        x[:, :-1] = obs.reshape(n, -1)
+    def inputs(self, obs: Any) -> np.ndarray:
+        """Observations of N, in SB3's forms -> ``[N, D + 1]`` float32 with a last column of ones."""
+        parts = [obs if key is None else obs[key] for key, _, _ in self.columns]
+        x = np.ones((len(parts[0]), self.n_columns), np.float32)
+        start = 0
+        for values, (_, width, one_hot) in zip(parts, self.columns, strict=True):
+            rows = values.reshape(len(x), -1)
+            x[:, start : start + width] = rows == np.arange(width) if one_hot else rows
+            start += width
         return x
 
-    def best_actions(self, obs: np.ndarray) -> np.ndarray:
-        """The likeliest actions for observations ``[N, ...]``: integers ``[N]``, or floats ``[N, ...]``."""
+    def best_actions(self, obs: Any, masks: np.ndarray | None = None) -> np.ndarray:
+        """The likeliest actions for observations of N, ``[N, ...]``."""
         self.pull()
-        out = self.pi.outputs(self.inputs(obs).T)
-        return out.T.reshape(-1, *self.action_shape) if self.gaussian else out.argmax(axis=0)
+        best = self.distribution.best(self.pi.outputs(self.inputs(obs).T), masks)
+        return best.reshape(-1, *self.action_shape)
 
-    def values(self, obs: np.ndarray) -> np.ndarray:
-        """V of observations ``[N, ...]`` -> ``[N]``."""
+    def values(self, obs: Any, state: None = None) -> np.ndarray:
+        """V of observations of N -> ``[N]``."""
         return self.vf.outputs(self.inputs(obs).T)[0]
 
     @staticmethod
@@ -188,47 +271,43 @@ class MLPStep:
         """Any other rows, as they are."""
         return rows
 
-    def act(self, obs: np.ndarray) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, torch.Tensor]:
+    def act(
+        self, obs: Any, starts: Any = None, masks: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]:
         """Sample actions.
-
-        Chance comes from torch's global generator by the same draws as in Stable-Baselines3: the same seed gives the
-        same actions.
 
         Parameters
         ----------
-        obs : [B, ...] floats
+        obs : observations of B
+        starts : ignored
+            This network remembers nothing.
+        masks : [B, A] booleans, optional
 
         Returns
         -------
-        obs, actions, values, log_probs : [B, ...], [B] integers or [B, ...] floats, [B, 1], [B]
+        obs, actions, values, log_probs : of B, [B, ...], [B, 1], [B]
             All but the actions as tensors, as Stable-Baselines3's callbacks see them.
         """
         x = self.inputs(obs).T
         out, values = self.pi.forward(x), self.vf.forward(x)[0]
-        if self.gaussian:
-            noise = torch.normal(torch.zeros(out.shape[::-1]), 1.0).numpy()  # [B, A]
-            actions = (out.T + np.exp(self.log_std) * noise).reshape(-1, *self.action_shape)
-            log_probs = self._gaussian_log_probs(noise.T)
-        else:
-            log_p = _log_softmax(out)  # [A, B]
-            # The first of A exponential clocks with these rates: what torch.multinomial does, in a quarter of its time.
-            race = torch.empty(out.shape[::-1]).exponential_().numpy()  # [B, A]
-            actions = (np.exp(log_p) / race.T).argmax(axis=0)
-            log_probs = log_p[actions, np.arange(len(obs))]
-        return torch.from_numpy(obs), actions, torch.from_numpy(values)[:, None], torch.from_numpy(log_probs)
+        actions, log_probs = self.distribution.act(out, masks)
+        tensors = {key: torch.as_tensor(rows) for key, rows in obs.items()} if isinstance(obs, dict) else None
+        return (
+            torch.as_tensor(obs) if tensors is None else tensors,
+            actions.reshape(-1, *self.action_shape),
+            torch.from_numpy(values)[:, None],
+            torch.from_numpy(log_probs),
+        )
 
-    def forward(self, x: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the policy thinks of `actions` now: ``log_probs [N], values [N], entropy [N]``; kept for `backward`."""
-        out, values = self.pi.forward(x.T), self.vf.forward(x.T)[0]
-        if self.gaussian:
-            self.scaled = (actions.T - out) * np.exp(-self.log_std)[:, None]  # [A, N]
-            entropy = self.log_std.sum() + 0.5 * len(self.log_std) * (1.0 + math.log(2.0 * math.pi))
-            return self._gaussian_log_probs(self.scaled), values, np.full(len(x), entropy, np.float32)
-        self.log_p = _log_softmax(out)  # [A, N]
-        self.p = np.exp(self.log_p)
-        self.entropy = -(self.p * self.log_p).sum(axis=0)
-        self.taken = actions, np.arange(len(x))
-        return self.log_p[self.taken], values, self.entropy
+    def forward(self, batch: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the policy thinks of the actions now: ``log_probs [N], values [N], entropy [N]``; kept for `backward`.
+
+        ``batch.obs`` is what `inputs` made.
+        """
+        x = batch.obs.T
+        out, values = self.pi.forward(x), self.vf.forward(x)[0]
+        log_probs, entropy = self.distribution.forward(out, batch.actions, batch.masks)
+        return log_probs, values, entropy
 
     def backward(self, by_log_probs: np.ndarray, by_values: np.ndarray, by_entropy: float) -> None:
         """Fill `grad` from the loss's derivative by the three outputs of `forward`.
@@ -239,107 +318,15 @@ class MLPStep:
         by_entropy : float
             One for all samples, as in every actor-critic loss.
         """
-        if self.gaussian:  # log p = -z^2 / 2 - log_std + const with z = (a - mean) / std, entropy = log_std + const
-            delta = self.scaled * by_log_probs  # [A, N]
-            self.log_std_grad[...] = (
-                (delta * self.scaled).sum(axis=1) - by_log_probs.sum() + by_entropy * len(by_log_probs)
-            )
-            delta *= np.exp(-self.log_std)[:, None]
-        else:  # by the logits log p_a has the gradient onehot(a) - p, the entropy -p (log p + entropy)
-            delta = self.p * -by_log_probs  # [A, N]
-            delta[self.taken] += by_log_probs
-            if by_entropy:
-                delta -= by_entropy * self.p * (self.log_p + self.entropy)
-        self.pi.backward(delta)
+        self.pi.backward(self.distribution.backward(by_log_probs, by_entropy))
         self.vf.backward(by_values[None])
 
     def step(self, max_grad_norm: float) -> float:
-        """One step of Adam (1412.6980) on the clipped gradient; returns its norm before clipping."""
+        """One step of the optimiser on the clipped gradient; returns its norm before clipping."""
         norm = math.sqrt(float(np.dot(self.grad, self.grad)))
-        if not math.isfinite(norm):
-            return norm
-        scale = min(max_grad_norm / (norm + 1e-6), 1.0)
-        if scale < 1.0:
-            self.grad *= scale
-        self.t += 1
-        change, scratch = self.change, self.scratch
-        # m += (1 - beta1) (g - m);  v += (1 - beta2) (g^2 - v)
-        np.subtract(self.grad, self.m, out=scratch)
-        scratch *= 1.0 - self.beta1
-        self.m += scratch
-        np.multiply(self.grad, self.grad, out=scratch)
-        scratch -= self.v
-        scratch *= 1.0 - self.beta2
-        self.v += scratch
-        # weights -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
-        np.sqrt(self.v, out=scratch)
-        scratch *= 1.0 / math.sqrt(1.0 - self.beta2**self.t)
-        scratch += self.eps
-        np.divide(self.m, scratch, out=change)
-        change *= self.lr / (1.0 - self.beta1**self.t)
-        self.flat -= change
+        if math.isfinite(norm):
+            scale = min(max_grad_norm / (norm + 1e-6), 1.0)
+            if scale < 1.0:
+                self.grad *= scale
+            self.adapt.step(self.flat, self.grad)
         return norm
-
-    def _gaussian_log_probs(self, scaled: np.ndarray) -> np.ndarray:
-        constant = self.log_std.sum() + np.float32(0.5 * len(self.log_std) * math.log(2.0 * math.pi))
-        return -0.5 * (scaled * scaled).sum(axis=0) - constant
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """``[A, N] -> [A, N]``, over the first axis: for few actions that is the fast one."""
-    shifted = logits - logits.max(axis=0)
-    return shifted - np.log(np.exp(shifted).sum(axis=0))
-
-
-def _nets(policy: Any) -> tuple[nn.Sequential, nn.Sequential]:
-    return policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
-
-
-def _matrices(flat: np.ndarray, layers: list[nn.Linear]) -> Iterator[np.ndarray]:
-    """Views of a flat vector, one ``[D_out, D_in + 1]`` for each layer."""
-    start = 0
-    for layer in layers:
-        stop = start + layer.out_features * (layer.in_features + 1)
-        yield flat[start:stop].reshape(layer.out_features, layer.in_features + 1)
-        start = stop
-
-
-def refusal(policy: Any) -> str | None:
-    """Why this policy can't be stepped by hand; None if it can.
-
-    Looks at the modules alone; whether the policy's methods are its own is the caller's question.
-    """
-    nets, heads = _nets(policy), (policy.action_net, policy.value_net)
-    linears: list[Any] = [*list(nets[0])[::2], *list(nets[1])[::2], *heads]
-    activations = {type(module) for net in nets for module in list(net)[1::2]}
-    if any(len(net) % 2 for net in nets) or any(type(linear) is not nn.Linear for linear in linears):
-        return "its towers and heads are not plain Linear layers, each hidden one with an activation"
-    if not activations <= {nn.Tanh, nn.ReLU}:
-        return "its towers are not plain Linear + Tanh/ReLU layers"
-    if len(activations) > 1:
-        return "its towers mix activations"
-    parameters = list(policy.parameters())
-    if sum(p.numel() for p in parameters) > MAX_WEIGHTS:
-        return f"it has more than {MAX_WEIGHTS} weights"
-    own = [p for linear in linears for p in (linear.weight, linear.bias)]
-    if len(parameters) != len(own) + hasattr(policy, "log_std") or any(p is None for p in own):
-        return "it has parameters beside its Linear layers', or a layer without bias"
-    if any(not p.requires_grad or p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
-        return "its parameters are not all trainable float32 on the CPU"
-    optimizer = policy.optimizer
-    if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) != 1:
-        return "its optimiser is not a plain Adam"
-    group = optimizer.param_groups[0]
-    if group["weight_decay"] or group["amsgrad"] or group["maximize"]:
-        return "its Adam has weight decay, amsgrad or maximize"
-    if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
-        return "its optimiser does not hold all parameters"
-    modules = (policy, policy.features_extractor, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
-    hooks: list[tuple[Any, ...]] = [
-        (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in modules
-    ]
-    hooks += [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in parameters]
-    hooks += [(optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)]
-    if any(hook for several in hooks for hook in several):
-        return "it has hooks"
-    return None

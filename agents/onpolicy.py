@@ -17,16 +17,16 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.torch_layers import MlpExtractor as SB3MlpExtractor
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
+from agents import by_hand
 from agents.autograd import Autograd
-from agents.mlp_step import MLPStep, refusal
-from agents.policies import MlpExtractor, ZooFeatures
+from agents.masks import checked, masks_from, n_choices
+from agents.mlp_step import MLPStep
+from agents.policies import ZooFeatures
+from agents.recurrent import Recollection, Remembering, predict
 from agents.returns import gae
 from agents.rollout import Samples
 from agents.vecenv import GymVecEnv, lean_step
@@ -64,13 +64,16 @@ class FastPath(NamedTuple):
 class Network(Protocol):
     """How the loop drives a policy: in numpy (`MLPStep`) or in torch (`Autograd`), whose arrays these are."""
 
-    def begin_rollout(self) -> None: ...
-    def act(self, obs: Any) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]: ...
-    def values(self, obs: Any) -> np.ndarray: ...
+    recurrent: bool
+
+    def fits(self, policy: Any) -> bool: ...
+    def begin_rollout(self, n_steps: int, n_envs: int) -> None: ...
+    def act(self, obs: Any, starts: Any, masks: Any) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]: ...
+    def values(self, obs: Any, state: Any = None) -> np.ndarray: ...
     def inputs(self, obs: Any) -> Any: ...
     def array(self, rows: np.ndarray) -> Any: ...
     def begin_update(self) -> None: ...
-    def forward(self, obs: Any, actions: Any) -> tuple[Any, Any, Any]: ...
+    def forward(self, batch: Samples) -> tuple[Any, Any, Any]: ...
     def backward(self, by_log_probs: Any, by_values: Any, by_entropy: float) -> None: ...
     def step(self, max_grad_norm: float) -> float: ...
     def end_update(self) -> None: ...
@@ -80,8 +83,13 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     """A faster loop for an on-policy algorithm of Stable-Baselines3, mixed in before it."""
 
     precision = "fp32"
+    mask_actions = False
+    whole_episodes = False  # a rollout is one episode in each environment
+    baseline = True  # a value function is learned; without one all values are 0
     _network: Network | None = None
     _valid: np.ndarray | None = None  # [T, B], which steps to learn from, if not from all
+    _masks: np.ndarray | None = None  # [T, B, A], which actions were allowed, if not all
+    _last_infos: list[dict[str, Any]] | None = None  # of the last step; None after a reset
 
     @property
     def fast_path(self) -> FastPath:
@@ -90,33 +98,29 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         ``by hand``: a small MLP, its forward and backward pass and Adam in numpy. ``autograd``: any other policy.
         ``inherited``: Stable-Baselines3's own code, because a user's subclass overrides what the others bypass.
         """
-        policy, space = self.policy, self.observation_space
+        overridden = self._overridden()
+        if overridden:
+            return FastPath("inherited", overridden)
+        if isinstance(self.policy, Remembering):
+            return FastPath("autograd", "the policy has a memory")
+        if self.precision != "fp32":
+            return FastPath("autograd", f"precision is {self.precision}")
+        reason = by_hand.refusal(self.policy)
+        return FastPath("autograd", reason) if reason else FastPath("by hand")
+
+    def _overridden(self) -> str | None:
+        """What of the user's own would be bypassed."""
+        policy = self.policy
         if not isinstance(policy, ActorCriticPolicy):
-            return FastPath("inherited", f"{type(policy).__name__} is not an actor-critic policy")
+            return f"{type(policy).__name__} is not an actor-critic policy"
         for name in BYPASSED:
             if name in vars(policy) or not getattr(type(policy), name).__module__.startswith(
                 ("stable_baselines3.", "agents.")
             ):
-                return FastPath("inherited", f"{type(policy).__name__}.{name} is overridden")
+                return f"{type(policy).__name__}.{name} is overridden"
         if type(self.rollout_buffer) not in (RolloutBuffer, DictRolloutBuffer):
-            return FastPath("inherited", f"{type(self.rollout_buffer).__name__} is not one of SB3's rollout buffers")
-        if type(policy.features_extractor) is not FlattenExtractor or type(policy.mlp_extractor) not in (
-            MlpExtractor,
-            SB3MlpExtractor,
-        ):
-            return FastPath("autograd", "the policy is more than two MLPs")
-        if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
-            return FastPath("autograd", f"the observations are {type(space).__name__} of {space.dtype}, not floats")
-        if not isinstance(self.action_space, (spaces.Discrete, spaces.Box)) or self.use_sde:
-            return FastPath(
-                "autograd", f"the actions are {'gSDE' if self.use_sde else type(self.action_space).__name__}"
-            )
-        if type(policy.action_dist) not in (CategoricalDistribution, DiagGaussianDistribution):
-            return FastPath("autograd", f"the actions are drawn from {type(policy.action_dist).__name__}")
-        if self.precision != "fp32":
-            return FastPath("autograd", f"precision is {self.precision}")
-        reason = refusal(policy)
-        return FastPath("autograd", reason) if reason else FastPath("by hand")
+            return f"{type(self.rollout_buffer).__name__} is not one of SB3's rollout buffers"
+        return None
 
     # -- around Stable-Baselines3's own steps -------------------------------------------------------------------------
 
@@ -129,8 +133,12 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         precision(self.precision, self.device)  # refuses a wrong name now, not in `learn`
+        if self.mask_actions:
+            n_choices(self.action_space)  # likewise actions that can't be masked
         self._network = None
         # From here on the weights are the policy's own: a saved agent carries what rebuilds its encoder, not a path.
+        if isinstance(self.policy, Remembering):
+            self.policy_kwargs = {**self.policy_kwargs, "memory": self.policy.memory_spec}
         features, kwargs = self.policy.features_extractor, self.policy_kwargs.get("features_extractor_kwargs")
         if kwargs and isinstance(features, ZooFeatures) and hasattr(features.encoder, "spec"):
             self.policy_kwargs = {
@@ -139,7 +147,14 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             }
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_network", "_valid"]
+        return [*super()._excluded_save_params(), "_network", "_valid", "_masks", "_last_infos"]
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        before = self._last_obs
+        result = super()._setup_learn(*args, **kwargs)
+        if self._last_obs is not before:
+            self._last_infos = None
+        return result
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
         path = self.fast_path
@@ -173,28 +188,50 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """The policy's action, as in Stable-Baselines3; a batch of likeliest actions takes a tenth of the time."""
-        shape = self.observation_space.shape
-        batch = isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and observation.ndim > 0
-        batch = batch and observation.shape[1:] == shape  # type: ignore[union-attr]
-        network = self._choose_network() if batch and deterministic else None
+        """The policy's action, as in Stable-Baselines3; the likeliest action takes a tenth of the time.
+
+        Parameters
+        ----------
+        observation : [...] or [N, ...]
+        state, episode_start : optional
+            Of a policy with a memory: what the last call gave back, and ``[N]`` where it is to be forgotten.
+        deterministic : bool
+            The likeliest action, or a drawn one.
+        action_masks : [A] or [N, A] booleans, optional
+            False where an action is forbidden.
+        """
+        one, shape = None, self.observation_space.shape
+        if isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and shape:
+            one = True if observation.shape == shape else False if observation.shape[1:] == shape else None
+        network = self._choose_network() if deterministic and one is not None else None
         if not isinstance(network, MLPStep):
-            return super().predict(observation, state, episode_start, deterministic)
-        actions = network.best_actions(observation)  # type: ignore[arg-type]
+            if action_masks is None and not isinstance(self.policy, Remembering):
+                return super().predict(observation, state, episode_start, deterministic)
+            return predict(self.policy, observation, state, episode_start, deterministic, action_masks)
+        batch: Any = observation[None] if one else observation  # type: ignore[index]
+        masks = None if action_masks is None else checked(action_masks, self.action_space, len(batch))
+        actions = network.best_actions(batch, masks)
         if isinstance(self.action_space, spaces.Box):
             actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        return actions, state
+        return actions[0] if one else actions, state
 
     def _choose_network(self) -> Network | None:
         """The policy as this loop drives it; None where SB3's own loop must."""
+        known: Any = self._network
+        if isinstance(known, MLPStep) and self.precision == "fp32" and known.fits(self.policy):
+            return None if self._overridden() else known
         path = self.fast_path
         if not path:
             self._network = None
-        elif path.kind == "autograd":
-            self._network = Autograd(self.policy, self.precision)
-        elif not isinstance(self._network, MLPStep) or not self._network.fits(self.policy):
-            self._network = MLPStep(self.policy)
+        elif path.kind == "by hand":
+            self._network = by_hand.network(self.policy)
+        else:
+            kind: Any = Recollection if isinstance(self.policy, Remembering) else Autograd
+            if type(known) is not kind or not known.fits(self.policy):
+                self._network = known = kind(self.policy, self.precision)
+            known.precision_name = self.precision
         return self._network
 
     # -- act and remember ---------------------------------------------------------------------------------------------
@@ -208,24 +245,35 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         """
         network, next_step = self._choose_network(), self._next_step_envs(env)
         if network is None:
+            if self.mask_actions or self.whole_episodes:
+                what = "mask_actions=True" if self.mask_actions else type(self).__name__
+                raise ValueError(f"{what} needs a loop of this project, and here is {self.fast_path}")
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         assert self._last_obs is not None, "No previous observation was provided"
+        if self.whole_episodes:
+            self._last_obs, self._last_infos = env.reset(), None  # type: ignore[assignment]
+            self._last_episode_starts = np.ones(env.num_envs, bool)
         self._check_observation(self._last_obs)
-        self.policy.set_training_mode(False)
         n_steps, shape = 0, (n_rollout_steps, env.num_envs)
         rollout_buffer.reset()
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
-        network.begin_rollout()
+        network.begin_rollout(*shape)
         step = lean_step(env)
-        truncated, valid = np.zeros(shape, bool), np.ones(shape, bool)
-        cut_off: list[Any] = []  # the last observation of each truncated episode, in the order of np.nonzero(truncated)
-        while n_steps < n_rollout_steps:
+        truncated, valid, masks = np.zeros(shape, bool), np.ones(shape, bool), None
+        self._masks = np.ones((*shape, sum(n_choices(self.action_space))), bool) if self.mask_actions else None
+        in_first = np.ones(env.num_envs, bool)  # environments that are in the first episode of this rollout
+        # Of each truncated episode, in the order of np.nonzero(truncated), the last observation and what a memory held.
+        cut_off: list[Any] = []
+        held: list[Any] = []
+        while n_steps < n_rollout_steps and (in_first.any() or not self.whole_episodes):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
-            obs_tensor, actions, values, log_probs = network.act(self._last_obs)
+            if self._masks is not None:
+                masks = self._masks[n_steps] = masks_from(env, self._last_infos, self._last_episode_starts)  # type: ignore[arg-type]
+            obs_tensor, actions, values, log_probs = network.act(self._last_obs, self._last_episode_starts, masks)
             clipped_actions = actions
             if isinstance(self.action_space, spaces.Box):
                 if self.policy.squash_output:
@@ -251,22 +299,35 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                     if infos[i].get("TimeLimit.truncated"):
                         truncated[n_steps, i] = True
                         cut_off.append(final_obs)
+                        if network.recurrent:
+                            held.append(network.state[:, i])  # type: ignore[attr-defined]
             _remember(
                 rollout_buffer, n_steps, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs
             )
+            if self.whole_episodes:
+                valid[n_steps] &= in_first
+                in_first &= ~dones
             n_steps += 1
-            self._last_obs = new_obs  # type: ignore[assignment]
-            self._last_episode_starts = dones
-        rollout_buffer.pos, rollout_buffer.full = n_steps, True
-        self._valid = None if next_step is None else valid
+            self._last_obs, self._last_infos = new_obs, infos  # type: ignore[assignment]
+            # After a step that only reset, an episode starts as it does after one that ended and reset.
+            self._last_episode_starts = dones if next_step is None else dones | next_step.phantom
+        valid[n_steps:] = False
+        if self.whole_episodes:
+            valid[:, in_first] = False  # the rollout was too short for their episode
+        rollout_buffer.pos, rollout_buffer.full = n_rollout_steps, True
+        self._valid = None if valid.all() else valid
 
-        all_rewards, all_values = rollout_buffer.rewards, rollout_buffer.values
-        ended = np.concatenate([rollout_buffer.episode_starts[1:], dones[None]])
+        lived = slice(n_steps)
+        all_rewards, all_values = rollout_buffer.rewards[lived], rollout_buffer.values[lived]
+        ended = np.concatenate([rollout_buffer.episode_starts[1:n_steps], dones[None]])
         next_values = np.concatenate([all_values[1:], network.values(new_obs)[None]])
         if cut_off:
-            next_values[truncated] = network.values(_stack(cut_off))
-        terminated = ended * ~truncated
-        rollout_buffer.advantages, rollout_buffer.returns = gae(
+            after = torch.stack(held, dim=1) if held else None
+            next_values[truncated[lived]] = network.values(_stack(cut_off), after)
+        if not self.baseline:
+            all_values[:], next_values[:] = 0.0, 0.0
+        truncated, terminated = truncated[lived], ended * ~truncated[lived]
+        rollout_buffer.advantages[lived], rollout_buffer.returns[lived] = gae(
             all_rewards, all_values, next_values, terminated, truncated, self.gamma, self.gae_lambda
         )
         # As SB3 leaves the buffer: with what a cut-off episode would still have brought.
@@ -280,7 +341,6 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     @contextmanager
     def _update(self, network: Network) -> Iterator[Samples]:
         """The rollout's samples for `network`; the policy gets its new weights if the block ends without error."""
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         network.begin_update()
         buffer = self.rollout_buffer
@@ -291,9 +351,20 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         obs, actions = network.inputs(flat["observations"]), flat["actions"]
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions[:, 0]
-        floats = (network.array(flat[name].reshape(-1)) for name in fields[2:])
-        yield Samples(obs, network.array(actions), *floats)
+        floats = {name: network.array(flat[name].reshape(-1)) for name in fields[2:]}
+        masks = None if self._masks is None else network.array(_flatten(self._masks, keep, False))
+        states = first = None
+        if network.recurrent:
+            states = _flatten(network.states, slice(None), False)[keep]  # type: ignore[attr-defined]
+            first = _flatten(self._sequence_starts(), keep, False)
+        yield Samples(obs, network.array(actions), **floats, masks=masks, states=states, first=first)
         network.end_update()
+
+    def _sequence_starts(self) -> np.ndarray:
+        """Where the sequences that a memory learns from begin, ``[T, B]``: with an episode, or where one is full."""
+        starts = self.rollout_buffer.episode_starts.reshape(-1, self.n_envs)  # `get` does not flatten these
+        pieces = np.arange(len(starts)) % min(self.n_steps, getattr(self, "batch_size", self.n_steps)) == 0
+        return (starts != 0) | pieces[:, None]
 
     def _next_step_envs(self, env: VecEnv) -> GymVecEnv | None:
         """The environments under `env` if they reset in a step of its own, which is no transition to learn from.
@@ -347,6 +418,11 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         raise NonFiniteError(
             f"{quantity} {where} is {value} at step {self.num_timesteps}: training stopped with the weights before it"
         )
+
+
+def join(arrays: list[Any]) -> np.ndarray:
+    """Numpy arrays or torch tensors, one after the other in numpy."""
+    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else torch.cat(arrays).cpu().numpy()
 
 
 def _remember(

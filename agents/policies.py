@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sandbox import zoo
 from sandbox.training.device import light_optimizers, private_seed
+from sandbox.zoo.contracts import Recurrent, Sequence
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
 ACTIVATIONS = {
@@ -129,7 +130,8 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
     ----------
     encoder : str, Path, dict or nn.Module
         A name of the zoo (a new encoder, with the zoo's initial weights), a file made by ``zoo.save``, a specification
-        ``{"name": ..., "kwargs": ...}``, or a module with `out_features` (copied, so that two agents do not share it).
+        ``{"name": ..., "kwargs": ...}`` (``in_shape`` may be left out), or a module with `out_features` (copied, so that
+        two agents do not share it).
     space : gymnasium.Space
         Of the observations as the policy sees them: images channels-first, anything discrete one-hot.
 
@@ -147,25 +149,45 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
             "encoder= takes one observation, not a dictionary of them: use features_extractor_class for those"
         )
     shape = observed_shape(space)
-    if isinstance(encoder, nn.Module):
-        module = copy.deepcopy(encoder)
-        if not isinstance(getattr(module, "out_features", None), int):
-            raise ValueError(
-                f"encoder={type(encoder).__name__} needs an integer attribute out_features: how many features it gives"
-            )
-    elif isinstance(encoder, dict):
-        module = zoo.build(encoder["name"], **encoder["kwargs"])
-    elif Path(encoder).suffix or "/" in str(encoder):
-        module = zoo.load(encoder)
-    else:
-        try:
-            module = zoo.build(str(encoder), in_shape=shape)
-        except TypeError as error:  # a network of sequences
-            raise ValueError(f"encoder={encoder!r} does not take single observations: {error}") from None
+    name = encoder["name"] if isinstance(encoder, dict) else encoder
+    sequences = f"encoder={name if isinstance(name, str) else type(name).__name__} is a network of sequences: it needs "
+    sequences += "an agent that carries a memory, such as agents.PPO or agents.A2C with encoder=, and can't be the "
+    sequences += "features extractor of another"
+    try:
+        module = from_zoo(encoder, in_shape=shape)
+    except TypeError as error:
+        raise ValueError(sequences if "in_shape" in str(error) else str(error)) from None
+    if isinstance(module, (Recurrent, Sequence)):
+        raise ValueError(sequences)
+    if not isinstance(getattr(module, "out_features", None), int):
+        raise ValueError(
+            f"encoder={type(encoder).__name__} needs an integer attribute out_features: how many features it gives"
+        )
     takes = tuple(getattr(module, "in_shape", shape))
     if takes != shape:
         raise ValueError(f"the encoder takes inputs of shape {takes}, but the observations have shape {shape}")
     return module
+
+
+def from_zoo(encoder: str | Path | dict[str, Any] | nn.Module, **kwargs: Any) -> Any:
+    """The network that a name, a file, a specification or a module stands for; a module is copied.
+
+    Parameters
+    ----------
+    encoder : str, Path, dict or nn.Module
+    **kwargs
+        To build it with, where it is built and its specification does not say otherwise.
+    """
+    if isinstance(encoder, nn.Module):
+        return copy.deepcopy(encoder)
+    if isinstance(encoder, dict):
+        return zoo.build(encoder["name"], **{**kwargs, **encoder.get("kwargs", {})})
+    return zoo.load(encoder) if is_file(encoder) else zoo.build(str(encoder), **kwargs)
+
+
+def is_file(encoder: str | Path) -> bool:
+    """Whether the word means a file, not a name of the zoo."""
+    return bool(Path(encoder).suffix) or "/" in str(encoder)
 
 
 def with_encoder(policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: bool) -> dict[str, Any] | None:

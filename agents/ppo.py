@@ -17,8 +17,9 @@ from torch import nn
 
 from agents import vecenv
 from agents.losses import PPOGradient, approx_kl, normalize, ppo_gradient
-from agents.onpolicy import OnPolicyLoop
-from agents.policies import POLICIES, with_encoder
+from agents.onpolicy import OnPolicyLoop, join
+from agents.policies import POLICIES
+from agents.recurrent import with_eyes
 from agents.rollout import minibatches
 
 
@@ -36,14 +37,19 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         An id, or one or many environments.
     learning_rate, n_steps, ..., device
         As in Stable-Baselines3, with its defaults.
-    encoder : str, Path or nn.Module, optional
-        What sees: a name of the zoo, a file made by ``zoo.save``, or a module. See `agents.policies.as_encoder`.
+    encoder : str, Path, dict or nn.Module, optional
+        What sees: a name of the zoo, a file made by ``zoo.save``, or a module. See `agents.policies.as_encoder`. One
+        for sequences (``"lstm"``, ``"gru"``, ``"rnn"``, ``"transformer"``) gives the agent a memory; see
+        `agents.recurrent.as_memory`. A minibatch then holds whole sequences, of at most `batch_size` steps.
     freeze_encoder : bool
         Keep the encoder's weights as they are, in evaluation mode.
     n_envs : int, optional
         With an id: how many environments to make. This project's ids step all of them at once.
     precision : {"fp32", "bf16"}
         Of matrix products and convolutions.
+    mask_actions : bool
+        Draw among the actions that the environment allows: by its method ``action_masks()``, or by the entry
+        ``"action_mask"`` of its infos. `predict` takes them as an argument.
 
     Raises
     ------
@@ -97,10 +103,12 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         freeze_encoder: bool = False,
         n_envs: int | None = None,
         precision: str = "fp32",
+        mask_actions: bool = False,
     ):
         if n_epochs < 1:
             raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
-        self.precision = precision
+        self.precision, self.mask_actions = precision, mask_actions
+        policy, policy_kwargs = with_eyes(policy, policy_kwargs, encoder, freeze_encoder)
         super().__init__(
             policy,
             vecenv.by_id(env, n_envs),
@@ -123,7 +131,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
             target_kl=target_kl,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
-            policy_kwargs=with_encoder(policy_kwargs, encoder, freeze_encoder),
+            policy_kwargs=policy_kwargs,
             verbose=verbose,
             seed=seed,
             device=device,
@@ -152,7 +160,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
             for epoch in range(self.n_epochs):
                 epoch_start = len(gradients)
                 for batch in minibatches(samples, self.batch_size):
-                    log_probs, values, entropy = network.forward(batch.obs, batch.actions)
+                    log_probs, values, entropy = network.forward(batch)
                     gradient = ppo_gradient(
                         log_probs,
                         values,
@@ -176,9 +184,6 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
                     if self.verbose >= 1:
                         print(f"Early stopping at step {epoch}: the KL divergence exceeds 1.5 x target_kl")
                     break
-
-        def join(arrays: list[Any]) -> np.ndarray:
-            return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else torch.cat(arrays).cpu().numpy()
 
         log_ratio, last = join([g.log_ratio for g in gradients]), gradients[-1]
         last_loss = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import importlib.util
@@ -12,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.flags import Parser, UsageError, add_signature, count, join_dotted, nearest, whole
+from sandbox.flags import Parser, UsageError, add_signature, count, join_dotted, nearest, read_yaml, whole
 
 if TYPE_CHECKING:
     from sandbox.runs import Run
 
-ALGORITHMS = {"ppo": "agents.ppo:PPO"}
+ALGORITHMS = {"ppo": "agents.ppo:PPO", "a2c": "agents.a2c:A2C", "reinforce": "agents.reinforce:REINFORCE"}
 BENCHES = {
     "env-steps": ("sandbox.bench.env_steps", "steps/s of our environments against Gymnasium's"),
     "ppo-cartpole": (
@@ -30,6 +31,7 @@ DEMOS = {
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
 }
+EXTRAS = {"ale_py": "atari", "Box2D": "box2d"}  # what a missing module comes with
 NOT_FLAGS = (
     "verbose",
     "seed",
@@ -107,6 +109,12 @@ def train(typed: list[str]) -> int:
         ("--seeds", count, "N", "N runs, with seeds counted up from --seed"),
         ("--n-timesteps", count, "N", "steps of all environments together; default the preset's, or 100000"),
         ("--n-envs", count, "N", "environments side by side; default the preset's, or 8"),
+        (
+            "--normalize",
+            _switch,
+            "true|false|MAPPING",
+            "observations and rewards by VecNormalize; default the preset's",
+        ),
         ("--eval-every", whole, "N", "steps between evaluations, 0 for none; default a fifth of all"),
         ("--eval-episodes", count, "N", "episodes of each evaluation; default 20"),
         ("--out", Path, "FOLDER", "where run folders go; default runs"),
@@ -127,7 +135,9 @@ def train(typed: list[str]) -> int:
 
     if resumed:
         given = settings.keys() | {
-            name for name in own - {"help", "n_timesteps", "resume", "tensorboard"} if args[name]
+            name
+            for name in own - {"help", "n_timesteps", "resume", "tensorboard"}
+            if args[name] not in (None, [])  # 0 and false are given, too
         }
         if given:
             raise UsageError(f"--resume takes {_flag(min(given))} from the run; for other settings begin a new one")
@@ -149,6 +159,17 @@ def train(typed: list[str]) -> int:
     if len(results) > 1:
         _compare(results, root)
     return 0
+
+
+def _switch(text: str) -> bool | dict[str, Any]:
+    """``true``, ``false``, or a mapping of what is to be otherwise."""
+    try:
+        value = read_yaml(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, bool | dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false nor a mapping: {{norm_reward: false}}")
+    return value
 
 
 def _flag(name: str) -> str:
@@ -197,6 +218,8 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
     env_id = preset.pop("env_id", env)
     for key in ("n_timesteps", "n_envs"):
         preset.pop(key, None)
+    if args["normalize"] is not None:
+        settings = {**settings, "normalize": args["normalize"]}
     for key, value in settings.items():
         both = isinstance(value, dict) and isinstance(preset.get(key), dict)
         preset[key] = {**preset[key], **value} if both else value
@@ -208,6 +231,7 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
         "seed": seed,
         "n_timesteps": n_timesteps,
         "n_envs": n_envs,
+        "normalize": preset.pop("normalize", False),
         "eval_every": max(n_timesteps // 5, 1) if args["eval_every"] is None else args["eval_every"],
         "eval_episodes": args["eval_episodes"] or 20,
         "settings": preset,
@@ -222,9 +246,7 @@ def _known_env(env: str) -> str:
     try:
         spec(env)
     except ModuleNotFoundError as error:
-        extra = {"ale_py": "atari"}.get(error.name or "")
-        line = f": pip install 'rl-unsup-sandbox[{extra}]'" if extra else ""
-        raise UsageError(f"{env!r} needs {error.name}{line}") from None
+        raise UsageError(_needs(env, error)) from None
     except gym.error.Error as error:
         from envs import IDS
 
@@ -234,6 +256,13 @@ def _known_env(env: str) -> str:
             f"unknown environment {env!r}{nearest(env, [*IDS, *gym.registry])}{reason} (see `sandbox list`)"
         ) from None
     return env
+
+
+def _needs(env: str, error: BaseException) -> str:
+    """The line on an environment whose module, or whose own dependency, is not installed."""
+    missing = getattr(error.__cause__ or error, "name", None)
+    extra = f": pip install 'rl-unsup-sandbox[{EXTRAS[missing]}]'" if missing in EXTRAS else ""
+    return f"{env!r} needs {missing}{extra}" if missing else " ".join(str(error).split())
 
 
 def _say_what(config: dict[str, Any]) -> None:
@@ -255,7 +284,7 @@ def _build(algorithm: type, config: dict[str, Any], source: str = "") -> Any:
     try:
         envs = vecenv.make(config["env_id"], config["n_envs"])  # what an environment raises is its own: not caught here
     except gym.error.Error as error:
-        raise UsageError(" ".join(str(error).split())) from error
+        raise UsageError(_needs(config["env_id"], error)) from error
     try:
         return build(algorithm, config, envs)
     except (AssertionError, ValueError, TypeError) as error:
@@ -288,20 +317,21 @@ def _compare(results: list[tuple[int, Run, Any]], root: Path) -> None:
     import numpy as np
 
     from agents.evaluation import interquartile_mean
-    from sandbox.show import plot_learning_curves
+    from sandbox.runs import write_seeds
+    from sandbox.show import plot_seeds
 
-    config = results[0][1].config
-    mean, low, high = interquartile_mean(np.array([result.mean for _, _, result in results]))
-    print(f"\n{len(results)} seeds: interquartile mean {mean:.1f}, 95 % interval {low:.1f} to {high:.1f}")
+    runs = {seed: run for seed, run, _ in results}
+    first, *_, last = runs.values()
+    iqm = interquartile_mean(np.array([result.mean for _, _, result in results]))
+    said = "interquartile mean {:.1f} [{:.1f}, {:.1f}]".format(*iqm)
+    print(f"\n{len(results)} seeds: {said} (95 % interval by the bootstrap)")
     print("\n".join(f"  seed {seed}: {result}  {run.folder}" for seed, run, result in results))
-    path = (
-        root
-        / config["algorithm"]
-        / f"{results[0][1].folder.name}_to_{results[-1][1].folder.name.rsplit('_', 1)[1]}.png"
-    )
-    title = f"{config['algorithm'].upper()} on {config['env']}, interquartile mean {mean:.1f} [{low:.1f}, {high:.1f}]"
-    plot_learning_curves(path, {f"seed {seed}": run.metrics for seed, run, _ in results}, title)
-    print(f"  {path}")
+    stem = f"{first.folder.name}_to_{last.folder.name.rsplit('_', 1)[1]}_seeds"
+    picture, record = (root / first.config["algorithm"] / f"{stem}.{ending}" for ending in ("png", "json"))
+    write_seeds(record, runs, {seed: result.returns for seed, _, result in results}, iqm)
+    title = f"{first.config['algorithm'].upper()} on {first.config['env']}: {said}, {len(results)} seeds"
+    plot_seeds(picture, [run.metrics for run in runs.values()], title)
+    print(f"  {picture}\n  {record}")
 
 
 # -- eval, watch -------------------------------------------------------------------------------------------------------
@@ -321,6 +351,8 @@ def _open(folder: Path) -> Run:
 
 
 def _trained(folder: Path, best: bool) -> tuple[Run, Any]:
+    import gymnasium as gym
+
     from sandbox.train import trained
     from sandbox.training.checkpoint import FileError
 
@@ -330,6 +362,8 @@ def _trained(folder: Path, best: bool) -> tuple[Run, Any]:
         return run, trained(_algorithm(run.config["algorithm"]), run, best)
     except FileError as error:
         raise UsageError(str(error)) from error
+    except gym.error.DependencyNotInstalled as error:
+        raise UsageError(_needs(run.config["env_id"], error)) from error
     except (AssertionError, ValueError, TypeError) as error:
         raise UsageError(f"{run.folder / 'config.yml'}: {' '.join(str(error).split())}") from error
 

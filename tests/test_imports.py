@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("agents", "envs", "sandbox", "unsupervised")
 FRAMEWORKS = ("gymnasium", "sklearn", "stable_baselines3")
 LEAVES = tuple(f"sandbox.{name}" for name in ("cli", "flags", "train", "runs", "show", "data", "bench", "demos"))
-KERNEL = ("agents.returns", "agents.losses", "agents.rollout", "agents.mlp_step")
+KERNEL = (
+    "agents.distributions",
+    "agents.losses",
+    "agents.mlp_step",
+    "agents.optimizers",
+    "agents.returns",
+    "agents.rollout",
+)
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 class Recurrent(nn.Module):
     """From a sequence and a state to a sequence and a state, one step after the other, time-major.
 
-    ``x [T, B, in_features], state [S, B, out_features], starts [T, B] -> [T, B, out_features], state``
+    ``x [T, B, in_features], state [S, B, state_features], starts [T, B] -> [T, B, out_features], state``
 
     Wherever ``starts[t, b]`` is 1, env `b` begins a new episode at step `t`: its state is reset to the initial state
     *before* that step. The state is one tensor, so that a rollout can store, index and reset it with one operation. The
@@ -81,7 +81,9 @@ class Recurrent(nn.Module):
     in_features, out_features : int
         `D` of input and output.
     state_rows : int
-        `S`, how many vectors of length `out_features` one env's state holds.
+        `S`, how many vectors one env's state holds.
+    state_features : int, optional
+        Their length, `out_features` by default.
 
     Raises
     ------
@@ -101,28 +103,32 @@ class Recurrent(nn.Module):
     ([6.0, 7.0, 1.0, 2.0], 2.0)
     """
 
-    def __init__(self, in_features: int, out_features: int, state_rows: int) -> None:
-        check_sizes(in_features=in_features, out_features=out_features, state_rows=state_rows)
+    def __init__(self, in_features: int, out_features: int, state_rows: int, state_features: int | None = None) -> None:
+        state_features = out_features if state_features is None else state_features
+        check_sizes(
+            in_features=in_features, out_features=out_features, state_rows=state_rows, state_features=state_features
+        )
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         self.state_rows = state_rows
+        self.state_features = state_features
 
     def initial_state(self, B: int) -> Tensor:
-        """The state before the first step of an episode: zeros ``[S, B, out_features]``."""
+        """The state before the first step of an episode: zeros ``[S, B, state_features]``."""
         like = next(self.parameters(), torch.empty(0))
-        return like.new_zeros(self.state_rows, B, self.out_features)
+        return like.new_zeros(self.state_rows, B, self.state_features)
 
     def forward(self, x: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         if x.ndim != 3 or x.shape[2] != self.in_features or len(x) == 0:
             raise _wrong_shape(self, "x", ("T > 0", "B", self.in_features), x)
         T, B, _ = x.shape
-        if state.shape != (self.state_rows, B, self.out_features):
-            raise _wrong_shape(self, "state", (self.state_rows, B, self.out_features), state)
+        if state.shape != (self.state_rows, B, self.state_features):
+            raise _wrong_shape(self, "state", (self.state_rows, B, self.state_features), state)
         if starts.shape != (T, B):
             raise _wrong_shape(self, "starts", (T, B), starts)
         reset = (starts != 0).unsqueeze(-1)  # [T, B, 1]
-        initial = self.initial_state(B)  # [S, B, out_features]
+        initial = self.initial_state(B)  # [S, B, state_features]
         cuts = [0, *(1 + reset[1:].any(1).nonzero()[:, 0]).tolist(), T]
         outputs = []
         for begin, end in pairwise(cuts):
@@ -132,7 +138,7 @@ class Recurrent(nn.Module):
         return torch.cat(outputs), state
 
     def unroll(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """``[T, B, in_features], [S, B, out_features]`` to outputs and state, no episode starting inside: what a
+        """``[T, B, in_features], [S, B, state_features]`` to outputs and state, no episode starting inside: what a
         subclass writes."""
         raise NotImplementedError
 

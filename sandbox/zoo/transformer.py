@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sandbox.zoo.contracts import Encoder, Sequence, check_choice, check_dropout, check_sizes
+from sandbox.zoo.contracts import Encoder, Recurrent, Sequence, check_choice, check_dropout, check_sizes
 from sandbox.zoo.conv import check_image
 
 
@@ -68,6 +68,7 @@ class Transformer(Sequence):
         if dim % heads:
             raise ValueError(f"dim must be a multiple of heads, got dim={dim}, heads={heads}")
         super().__init__(in_features, dim if out_features is None else out_features, causal)
+        self.max_length = max_length
         self.embed = nn.Linear(in_features, dim)
         if positions == "learned":
             self.positions = nn.Parameter(torch.empty(max_length, dim).normal_(std=0.02))
@@ -94,6 +95,48 @@ class Transformer(Sequence):
             looks = looks.tril()
         itself = torch.eye(T, dtype=torch.bool, device=mask.device)
         return looks | itself  # not every kernel survives a step that looks at nothing
+
+
+class Window(Recurrent):
+    """A network of sequences as a recurrent one, that remembers the last `context` steps and nothing before.
+
+    Its state holds those steps' inputs, each with a 1 that says it has been lived through, so that one step at a time
+    and many at once give the same. What it gives at a step is the sequence's output at the last place of its window.
+
+    Parameters
+    ----------
+    body : Sequence
+        Such as a causal :class:`Transformer`.
+    context : int, optional
+        Steps in the window, the present one included; by default the body's `max_length`.
+
+    Raises
+    ------
+    ValueError
+        If `context` is not positive, or more than the body takes.
+
+    Examples
+    --------
+    >>> memory = Window(Transformer(in_features=3, dim=8, depth=1, heads=2, max_length=4))
+    >>> y, state = memory(torch.zeros(5, 2, 3), memory.initial_state(2), torch.zeros(5, 2))
+    >>> y.shape, state.shape
+    (torch.Size([5, 2, 8]), torch.Size([3, 2, 4]))
+    """
+
+    def __init__(self, body: Sequence, context: int | None = None) -> None:
+        longest = getattr(body, "max_length", None)
+        context = longest if context is None else context
+        if context is None or context < 2 or (longest is not None and context > longest):
+            raise ValueError(f"context must be 2 or more, and at most the body's max_length={longest}, got {context}")
+        super().__init__(body.in_features, body.out_features, context - 1, body.in_features + 1)
+        self.body, self.context = body, context
+
+    def unroll(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        T, B, _ = x.shape
+        stream = torch.cat([state, F.pad(x, (0, 1), value=1.0)])  # [context - 1 + T, B, D + 1]
+        windows = stream.unfold(0, self.context, 1).movedim(-1, 2).flatten(0, 1)  # [T B, context, D + 1]
+        y = self.body(windows[..., :-1], windows[..., -1])[:, -1]
+        return y.unflatten(0, (T, B)), stream[T:]
 
 
 class Block(nn.Module):

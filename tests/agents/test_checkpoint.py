@@ -12,9 +12,10 @@ import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents import PPO, load_agent, save_agent
+from agents.checkpoint import MOMENTS, NORMALIZER, statistics
 from sandbox import zoo
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
 
@@ -48,11 +49,27 @@ class Walk(gym.Env):
 ACTIONS = {"discrete": spaces.Discrete(2), "box": spaces.Box(-1, 1, (2,), np.float32)}
 
 
-def agent(path="by hand", actions="discrete", seed=0, **kwargs):
-    env = DummyVecEnv([lambda: Monitor(Walk(ACTIONS[actions]), info_keywords=("level",))] * 2)
+class Keys(gym.ObservationWrapper):
+    """The same observation under two keys."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.observation_space = spaces.Dict({"time": spaces.Box(-8, 8, (1,)), "place": spaces.Box(-8, 8, (1,))})
+
+    def observation(self, observation):
+        return {"time": observation[:1], "place": observation[1:]}
+
+
+def agent(path="by hand", actions="discrete", seed=0, normalize=None, keys=False, **kwargs):
+    def make():
+        env = Monitor(Walk(ACTIONS[actions]), info_keywords=("level",))
+        return Keys(env) if keys else env
+
+    env = DummyVecEnv([make] * 2)
+    env = env if normalize is None else VecNormalize(env, **normalize)
     policy_kwargs = {**PATHS[path], **kwargs.pop("policy_kwargs", {})}
     kwargs = {"n_steps": 16, "batch_size": 8, "n_epochs": 3, "device": "cpu", **kwargs}
-    return PPO("MlpPolicy", env, seed=seed, policy_kwargs=policy_kwargs, **kwargs)
+    return PPO("MultiInputPolicy" if keys else "MlpPolicy", env, seed=seed, policy_kwargs=policy_kwargs, **kwargs)
 
 
 def everything(model):
@@ -132,7 +149,7 @@ def test_saving_again_replaces_the_file_whole(tmp_path):
 
 def refused(model, path, match):
     before, rng, counters = everything(model), torch.get_rng_state(), (model.num_timesteps, model._n_updates)
-    own = np.random.get_state()[1].tolist()  # noqa: NPY002
+    own, normalizer = np.random.get_state()[1].tolist(), seen(model)  # noqa: NPY002
     with pytest.raises(FileError, match=match) as caught:
         load_agent(model, path)
     assert "\n" not in str(caught.value)
@@ -141,6 +158,94 @@ def refused(model, path, match):
     assert torch.equal(torch.get_rng_state(), rng)
     assert (model.num_timesteps, model._n_updates) == counters
     assert np.random.get_state()[1].tolist() == own  # noqa: NPY002
+    assert seen(model) == normalizer
+
+
+def seen(model):
+    """All that the agent's normaliser has counted, and its settings."""
+    normalizer = model.get_vec_normalize_env()
+    moments = {
+        f"{name} {moment}": np.asarray(getattr(rms, moment)).tolist()
+        for name, rms in statistics(normalizer).items()
+        for moment in MOMENTS
+    }
+    return moments, {name: getattr(normalizer, name, None) for name in NORMALIZER}
+
+
+NORMALIZERS = {
+    "all": ({}, False),
+    "observations": ({"norm_reward": False, "clip_obs": 3.0, "epsilon": 1e-4}, False),
+    "rewards": ({"norm_obs": False, "clip_reward": 3.0, "gamma": 0.5}, False),
+    "two keys": ({}, True),
+    "one key": ({"norm_obs_keys": ["place"]}, True),
+}
+
+
+@pytest.mark.parametrize(("settings", "keys"), NORMALIZERS.values(), ids=NORMALIZERS)
+def test_what_the_normaliser_has_seen_travels_with_its_agent(settings, keys, tmp_path):
+    first = agent(normalize=settings, keys=keys)
+    first.learn(32)
+    save_agent(first, tmp_path / "agent.safetensors")
+    same_keys = {name: settings[name] for name in ("norm_obs", "norm_obs_keys") if name in settings}
+    second = agent(normalize=same_keys, keys=keys, seed=1)
+    load_agent(second, tmp_path / "agent.safetensors")
+    assert seen(second) == seen(first)  # to the last bit, and the settings of the first
+    assert seen(second)[0]["returns count"] == pytest.approx(32, abs=1e-3)
+    obs = first.get_vec_normalize_env().get_original_obs()
+    a, b = (np.concatenate([*_arrays(model.get_vec_normalize_env().normalize_obs(obs))]) for model in (first, second))
+    np.testing.assert_array_equal(a, b)
+    second.learn(32, reset_num_timesteps=False)
+
+
+def _arrays(obs):
+    return obs.values() if isinstance(obs, dict) else [obs]
+
+
+def test_the_normaliser_goes_on_from_where_it_was(tmp_path):
+    first, second = agent(normalize={}), agent(normalize={})
+    first.learn(32)
+    save_agent(first, tmp_path / "agent.safetensors")
+    load_agent(second, tmp_path / "agent.safetensors")
+    mean, count = (getattr(first.get_vec_normalize_env().obs_rms, name) for name in ("mean", "count"))
+    assert count == pytest.approx(2 + 32, abs=1e-3)  # the observations of one reset and 16 steps, of 2 environments
+    second.learn(32, reset_num_timesteps=False)
+    rms = second.get_vec_normalize_env().obs_rms
+    assert rms.count == pytest.approx(2 * (2 + 32), abs=1e-3)
+    # The time of an episode is known: 0 at the reset, then 1 ... 7, and 0 again where it begins anew.
+    assert mean[0] == pytest.approx(4 * 28 / 34, abs=1e-3)
+    assert rms.mean[0] == pytest.approx(8 * 28 / 68, abs=1e-3)
+
+
+def test_a_normaliser_on_one_side_only(tmp_path):
+    plain, under = agent(), agent(normalize={})
+    for model in (plain, under):
+        model.learn(32)
+    save_agent(plain, tmp_path / "plain.safetensors")
+    save_agent(under, tmp_path / "under.safetensors")
+    refused(under, tmp_path / "plain.safetensors", "trained without VecNormalize")
+    refused(plain, tmp_path / "under.safetensors", "trained under VecNormalize")
+
+
+@pytest.mark.parametrize("other", [{"norm_obs": False}, {"norm_obs_keys": ["time"]}], ids=str)
+def test_another_normaliser(other, tmp_path):
+    first = agent(normalize={}, keys=True)
+    save_agent(first, tmp_path / "agent.safetensors")
+    refused(agent(normalize=other, keys=True), tmp_path / "agent.safetensors", "another VecNormalize")
+    record, tensors = load_tensors(tmp_path / "agent.safetensors", "sandbox.agent")
+    wide = {name: torch.zeros(2, dtype=torch.float64) if "obs.time" in name else t for name, t in tensors.items()}
+    save_tensors(tmp_path / "agent.safetensors", "sandbox.agent", record, wide)
+    refused(first, tmp_path / "agent.safetensors", "another VecNormalize")
+    record["normalizer"].pop("clip_obs")
+    save_tensors(tmp_path / "agent.safetensors", "sandbox.agent", record, tensors)
+    refused(first, tmp_path / "agent.safetensors", "another VecNormalize")
+
+
+def test_a_file_from_before_normalisers_were_kept(saved):
+    record, tensors = load_tensors(saved, "sandbox.agent")
+    del record["normalizer"]
+    save_tensors(saved, "sandbox.agent", record, tensors)
+    load_agent(agent(), saved)
+    refused(agent(normalize={}), saved, "trained without VecNormalize")
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ FACES = {
     "bare": lambda: DummyVecEnv(MAKERS),
     "same step": lambda: GymVecEnv(SyncVectorEnv(MAKERS, autoreset_mode=AutoresetMode.SAME_STEP)),
     "next step": lambda: GymVecEnv(SyncVectorEnv(MAKERS)),
+    "normalised and bare": lambda: VecNormalize(DummyVecEnv(MAKERS)),
     "normalised": lambda: VecNormalize(DummyVecEnv([lambda make=make: Monitor(make()) for make in MAKERS])),
 }
 
@@ -66,6 +67,98 @@ def test_the_model_is_told_where_episodes_start():
     model = Still()
     evaluate(model, DummyVecEnv([lambda: Monitor(Lasts(2))]), 2, deterministic=False)
     assert model.asked == [([True], False), ([False], False), ([True], False), ([False], False)]
+
+
+class Shows(Lasts):
+    """Its observation is always 4."""
+
+    observation_space = spaces.Box(-9, 9, (1,), np.float32)
+
+    def reset(self, **kwargs):
+        super().reset(**kwargs)
+        return np.full(1, 4, np.float32), {}
+
+    def step(self, action):
+        return (np.full(1, 4, np.float32), *super().step(action)[1:])
+
+
+def shows(normalizer_mean=None, normalizer_var=1.0):
+    """Two such environments, under a normaliser with that mean and variance if there is one."""
+    envs = DummyVecEnv([lambda: Shows(3, 0.5)] * 2)
+    if normalizer_mean is None:
+        return envs
+    envs = VecNormalize(envs, epsilon=0.0)
+    envs.obs_rms.mean, envs.obs_rms.var = np.full(1, normalizer_mean), np.full(1, normalizer_var)
+    return envs
+
+
+@pytest.fixture
+def observed(monkeypatch):
+    """What agents are shown."""
+    shown, predict = [], PPO.predict
+
+    def spy(self, obs, *args, **kwargs):
+        shown.append(obs.copy())
+        return predict(self, obs, *args, **kwargs)
+
+    monkeypatch.setattr(PPO, "predict", spy)
+    return shown
+
+
+FRESH = {
+    "environments": lambda: shows(),
+    "a vector environment": lambda: SyncVectorEnv([lambda: Shows(3, 0.5)] * 2, autoreset_mode=AutoresetMode.SAME_STEP),
+}
+
+
+@pytest.mark.parametrize("face", FRESH)
+def test_an_agent_trained_under_a_normaliser_sees_what_it_saw(face, observed):
+    model = PPO("MlpPolicy", shows(2.0, 16.0), device="cpu")
+    before = model.get_vec_normalize_env().obs_rms.count
+    result = evaluate(model, FRESH[face](), 4)
+    np.testing.assert_allclose(observed, 0.5)  # (4 - 2) / 4
+    assert result.returns.tolist() == [1.5] * 4
+    assert model.get_vec_normalize_env().obs_rms.count == before
+    assert model.get_vec_normalize_env().training
+
+
+def test_an_agent_trained_under_a_normaliser_by_id(observed):
+    envs = VecNormalize(make_vec_env("CartPole-v1", 2))
+    model = PPO("MlpPolicy", envs, device="cpu")
+    envs.obs_rms.mean = np.array([0.0, 0.0, 3.0, 0.0])
+    evaluate(model, "sandbox/CartPole-v1", 4)
+    assert np.concatenate(observed)[:, 2].max() < -2.0
+    assert np.abs(np.concatenate(observed)[:, 0]).max() < 2.5
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_environments_under_a_normaliser_of_their_own_keep_it_and_are_not_normalised_twice(own, observed):
+    # Not the agent's: what one gives goes before what the agent brings.
+    model = PPO("MlpPolicy", shows(2.0, 16.0) if own else shows(), device="cpu")
+    envs = shows(0.0, 4.0)
+    count = envs.obs_rms.count
+    result = evaluate(model, envs, 4)
+    np.testing.assert_allclose(observed, 2.0)
+    assert result.returns.tolist() == [1.5] * 4  # the environment's, not the normalised ones
+    assert envs.obs_rms.count == count
+    assert envs.ret_rms.count == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_normaliser_learns_on_after_an_evaluation_if_it_did_before(training):
+    envs = shows(0.0)
+    envs.training = training
+    evaluate(Still(), envs, 2)
+    assert envs.training == training
+
+    class Stumbles:
+        def predict(self, *args, **kwargs):
+            assert not envs.training
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Stumbles(), envs, 2)
+    assert envs.training == training
 
 
 def test_the_same_seed_gives_the_same_episodes():
@@ -110,6 +203,17 @@ def test_interquartile_mean_by_hand(scores, want):
     mean, low, high = interquartile_mean(np.array(scores))
     assert mean == pytest.approx(want)
     assert low <= mean <= high
+
+
+def test_columns_are_taken_one_by_one_by_whole_seeds():
+    rng = np.random.default_rng(3)
+    curves = rng.normal(size=(5, 7, 2))
+    mean, low, high = interquartile_mean(curves, 500)
+    assert mean.shape == low.shape == high.shape == (7, 2)
+    for t in range(7):
+        for k in range(2):
+            single = interquartile_mean(curves[:, t, k], 500)
+            assert (mean[t, k], low[t, k], high[t, k]) == pytest.approx(single)
 
 
 @pytest.mark.parametrize("n", [4, 8, 20, 100])

@@ -39,7 +39,7 @@ COMMON = {
     "relu": ("by hand", lambda: agent(policy_kwargs={"activation_fn": nn.ReLU, "net_arch": [32]})),
     "policy of SB3": ("by hand", lambda: agent(ActorCriticPolicy)),
     "pixels": ("autograd", lambda: agent("CnnPolicy", "sandbox/PixelCartPole-v0", n_envs=2)),
-    "gSDE": ("autograd", lambda: agent(env="Pendulum-v1", use_sde=True)),
+    "gSDE": ("by hand", lambda: agent(env="Pendulum-v1", use_sde=True)),
     "squashed": ("autograd", lambda: agent(env="Pendulum-v1", use_sde=True, policy_kwargs={"squash_output": True})),
     "elu": ("autograd", lambda: agent(policy_kwargs={"activation_fn": nn.ELU})),
     "wide": ("autograd", lambda: agent(policy_kwargs={"net_arch": [256, 256]})),
@@ -48,6 +48,8 @@ COMMON = {
         "autograd",
         lambda: agent(policy_kwargs={"features_extractor_class": Small, "share_features_extractor": False}),
     ),
+    "one number": ("by hand", lambda: agent(env="FrozenLake-v1")),
+    "memory": ("autograd", lambda: agent(encoder={"name": "gru", "kwargs": {"out_features": 8}})),
     "other optimiser": ("autograd", lambda: agent(policy_kwargs={"optimizer_class": torch.optim.AdamW})),
 }
 
@@ -176,7 +178,7 @@ def test_an_own_buffer_with_an_own_space_of_actions_and_dictionaries():
         def step(self, action):
             return self.observation_space.sample(), 0.0, False, False, {}
 
-    assert agent("MultiInputPolicy", Env()).fast_path.kind == "autograd"
+    assert agent("MultiInputPolicy", Env()).fast_path.kind == "by hand"
     model = agent("MultiInputPolicy", Env(), rollout_buffer_class=Mine)
     assert model.fast_path.kind == "inherited"
     model.learn(16)

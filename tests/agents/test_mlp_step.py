@@ -9,8 +9,10 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy as SB3Policy
 from torch import nn
 
-from agents.mlp_step import MAX_WEIGHTS, MLPStep, refusal
+from agents.by_hand import MAX_WEIGHTS, refusal
+from agents.by_hand import network as by_hand_network
 from agents.policies import ActorCriticPolicy
+from agents.rollout import Samples
 
 ACTIONS = {"discrete": spaces.Discrete(3), "box": spaces.Box(-1, 1, (2,), np.float32)}
 OBS = spaces.Box(-1, 1, (4,), np.float32)
@@ -31,6 +33,10 @@ def data(policy, n, seed=0):
     return obs, actions, *rng.normal(size=(2, n)).astype(np.float32) / n
 
 
+def batch_of(inputs, actions):
+    return Samples(inputs, actions, None, None, None, None)
+
+
 def by_torch(policy, obs, actions, by_log_probs, by_values, by_entropy, max_grad_norm):
     values, log_probs, entropy = policy.evaluate_actions(torch.as_tensor(obs), torch.as_tensor(actions))
     policy.optimizer.zero_grad()
@@ -42,7 +48,7 @@ def by_torch(policy, obs, actions, by_log_probs, by_values, by_entropy, max_grad
 
 
 def by_hand(network, obs, actions, by_log_probs, by_values, by_entropy, max_grad_norm):
-    outputs = network.forward(network.inputs(obs), actions)
+    outputs = network.forward(batch_of(network.inputs(obs), actions))
     outputs = [np.array(output) for output in outputs]
     network.backward(by_log_probs, by_values, by_entropy)
     return outputs, network.step(max_grad_norm)
@@ -61,7 +67,7 @@ def test_thirty_updates_equal_those_of_torch(actions, activation, net_arch):
     assert refusal(policy) is None
     other, network = copy.deepcopy(policy), None
     other.optimizer = torch.optim.Adam(other.parameters(), lr=3e-3, eps=1e-5)
-    network = MLPStep(policy)
+    network = by_hand_network(policy)
     network.begin_update()
     for i in range(30):
         n = (32, 7, 1, 50)[i % 4]  # sizes in turn: memory of one must not be read by another
@@ -84,10 +90,10 @@ def test_thirty_updates_equal_those_of_torch(actions, activation, net_arch):
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_one_gradient_is_that_of_autograd_to_the_last_digits(actions):
     policy = policy_of(actions)
-    network = MLPStep(policy)
+    network = by_hand_network(policy)
     network.begin_update()
     rows = data(policy, 20)
-    network.forward(network.inputs(rows[0]), rows[1])
+    network.forward(batch_of(network.inputs(rows[0]), rows[1]))
     network.backward(*rows[2:], -0.05)
     by_torch(policy, *rows, -0.05, 1e9)
     for parameter, place, _, _ in network.places:
@@ -98,14 +104,14 @@ def test_one_gradient_is_that_of_autograd_to_the_last_digits(actions):
 
 def test_without_the_entropy_term_its_gradient_is_absent():
     policy = policy_of("box")
-    network = MLPStep(policy)
+    network = by_hand_network(policy)
     network.begin_update()
     rows = data(policy, 5)
-    network.forward(network.inputs(rows[0]), rows[1])
+    network.forward(batch_of(network.inputs(rows[0]), rows[1]))
     network.backward(0 * rows[2], 0 * rows[3], 0.0)
     assert not network.grad.any()
     network.backward(0 * rows[2], 0 * rows[3], -0.1)
-    np.testing.assert_allclose(network.log_std_grad, -0.5)  # N * by_entropy
+    np.testing.assert_allclose(network.distribution.log_std_grad, -0.5)  # N * by_entropy
 
 
 def test_a_torch_adam_goes_on_where_the_hand_left_off_and_back():
@@ -118,7 +124,7 @@ def test_a_torch_adam_goes_on_where_the_hand_left_off_and_back():
         if i % 2:
             by_torch(policy, *rows, -0.01, 0.5)
         else:
-            network = MLPStep(policy)
+            network = by_hand_network(policy)
             network.begin_update()
             by_hand(network, *rows, -0.01, 0.5)
             network.end_update()
@@ -130,7 +136,7 @@ def test_pull_and_push_change_nothing(actions):
     policy = policy_of(actions)
     by_torch(policy, *data(policy, 16), 0.0, 0.5)
     weights, optimizer = copy.deepcopy(policy.state_dict()), copy.deepcopy(policy.optimizer.state_dict())
-    network = MLPStep(policy)
+    network = by_hand_network(policy)
     network.begin_update()
     network.flat += 0  # nothing learned
     network.end_update()
@@ -143,15 +149,16 @@ def test_pull_and_push_change_nothing(actions):
 
 def test_the_learning_rate_and_betas_are_read_at_each_update():
     policy = policy_of()
-    network = MLPStep(policy)
+    network = by_hand_network(policy)
     policy.optimizer.param_groups[0].update(lr=0.125, betas=(0.5, 0.75), eps=0.25)
     network.begin_update()
-    assert (network.lr, network.beta1, network.beta2, network.eps) == (0.125, 0.5, 0.75, 0.25)
+    adam = network.adapt
+    assert (adam.lr, adam.beta1, adam.beta2, adam.eps) == (0.125, 0.5, 0.75, 0.25)
 
 
 def test_a_not_finite_gradient_is_returned_and_not_taken():
     policy = policy_of()
-    network = MLPStep(policy)
+    network = by_hand_network(policy)
     network.begin_update()
     before = network.flat.copy()
     rows = data(policy, 4)
@@ -163,8 +170,8 @@ def test_a_not_finite_gradient_is_returned_and_not_taken():
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_values_and_log_probs_of_acting_are_the_policys(actions):
     policy = policy_of(actions)
-    network, obs = MLPStep(policy), data(policy, 11)[0]
-    network.begin_rollout()
+    network, obs = by_hand_network(policy), data(policy, 11)[0]
+    network.begin_rollout(1, 1)
     for _ in range(3):
         seen, taken, values, log_probs = network.act(obs)
         want_values, want, _ = policy.evaluate_actions(torch.as_tensor(obs), torch.as_tensor(taken))
@@ -182,8 +189,8 @@ def test_discrete_actions_come_with_their_probabilities():
     policy = policy_of()
     with torch.no_grad():
         policy.action_net.weight.mul_(100.0)  # far from uniform
-    network, obs, T = MLPStep(policy), data(policy, 3)[0], 20_000
-    network.begin_rollout()
+    network, obs, T = by_hand_network(policy), data(policy, 3)[0], 20_000
+    network.begin_rollout(1, 1)
     drawn = np.stack([network.act(obs)[1] for _ in range(T)])
     with torch.no_grad():
         want = policy.get_distribution(torch.as_tensor(obs)).distribution.probs.numpy()
@@ -194,8 +201,8 @@ def test_discrete_actions_come_with_their_probabilities():
 
 def test_box_actions_come_with_their_mean_and_spread():
     policy = policy_of("box", log_std_init=-0.7)
-    network, obs, T = MLPStep(policy), data(policy, 2)[0], 20_000
-    network.begin_rollout()
+    network, obs, T = by_hand_network(policy), data(policy, 2)[0], 20_000
+    network.begin_rollout(1, 1)
     drawn = np.stack([network.act(obs)[1] for _ in range(T)])
     with torch.no_grad():
         mean = policy.get_distribution(torch.as_tensor(obs)).distribution.mean.numpy()
@@ -207,8 +214,8 @@ def test_extreme_logits_stay_finite():
     policy = policy_of()
     with torch.no_grad():
         policy.action_net.bias.copy_(torch.tensor([0.0, 1000.0, -1000.0]))
-    network, obs = MLPStep(policy), data(policy, 2)[0]
-    network.begin_rollout()
+    network, obs = by_hand_network(policy), data(policy, 2)[0]
+    network.begin_rollout(1, 1)
     _, actions, _, log_probs = network.act(obs)
     assert actions.tolist() == [1, 1]
     assert log_probs.tolist() == [0.0, 0.0]
@@ -217,8 +224,8 @@ def test_extreme_logits_stay_finite():
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_the_same_seed_draws_the_actions_that_the_torch_policy_draws(actions):
     policy = policy_of(actions)
-    network, obs = MLPStep(policy), data(policy, 7)[0]
-    network.begin_rollout()
+    network, obs = by_hand_network(policy), data(policy, 7)[0]
+    network.begin_rollout(1, 1)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(5)
         ours = [network.act(obs)[1] for _ in range(50)]
@@ -229,8 +236,8 @@ def test_the_same_seed_draws_the_actions_that_the_torch_policy_draws(actions):
 
 def test_outputs_of_one_step_are_not_overwritten_by_the_next():
     policy = policy_of("box")
-    network, obs = MLPStep(policy), data(policy, 4)[0]
-    network.begin_rollout()
+    network, obs = by_hand_network(policy), data(policy, 4)[0]
+    network.begin_rollout(1, 1)
     first = network.act(obs)
     kept = [np.array(output.tolist()) for output in first]
     network.act(obs + 1)
@@ -241,7 +248,7 @@ def test_outputs_of_one_step_are_not_overwritten_by_the_next():
 def test_a_policy_of_stable_baselines3_will_do():
     policy = policy_of(cls=SB3Policy)
     assert refusal(policy) is None
-    network, obs = MLPStep(policy), data(policy, 4)[0]
+    network, obs = by_hand_network(policy), data(policy, 4)[0]
     network.pull()
     np.testing.assert_allclose(
         network.values(obs), policy.predict_values(torch.as_tensor(obs))[:, 0].detach(), atol=1e-6
@@ -287,7 +294,8 @@ REFUSED = {
     f"more than {MAX_WEIGHTS}": lambda: policy_of(net_arch=[256, 256]),
     "trainable": lambda: frozen(policy_of()),
     "float32": lambda: policy_of().double(),
-    "not a plain Adam": lambda: policy_of(optimizer_class=torch.optim.RMSprop, optimizer_kwargs={}),
+    "not a plain Adam": lambda: policy_of(optimizer_class=torch.optim.AdamW, optimizer_kwargs={}),
+    "momentum": lambda: policy_of(optimizer_class=torch.optim.RMSprop, optimizer_kwargs={"momentum": 0.9}),
     "weight decay": lambda: policy_of(optimizer_kwargs={"weight_decay": 0.1}),
     "amsgrad": lambda: policy_of(optimizer_kwargs={"amsgrad": True}),
     "all parameters": lambda: with_partial_optimizer(policy_of()),
@@ -322,7 +330,7 @@ def test_a_tower_without_bias_is_refused():
 
 def test_a_copy_of_the_network_still_learns():
     policy = policy_of()
-    network = MLPStep(policy)
+    network = by_hand_network(policy)
     network.begin_update()
     twin = copy.deepcopy({"policy": policy, "network": network})["network"]
     if twin is None or not hasattr(twin, "pi"):

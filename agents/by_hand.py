@@ -1,0 +1,137 @@
+"""Which of Stable-Baselines3's policies are stepped by hand, and how their spaces and distributions are read.
+
+The border between SB3's classes and the kernel in `agents.mlp_step`, which knows none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    MultiCategoricalDistribution,
+    StateDependentNoiseDistribution,
+)
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import MlpExtractor as SB3MlpExtractor
+from torch import nn
+
+from agents.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical, StateDependentNoise
+from agents.mlp_step import MLPStep, Tower
+from agents.optimizers import BY_HAND
+from agents.policies import MlpExtractor
+
+MAX_WEIGHTS = 60_000  # beyond this the matrix products dominate and torch, with its threads, is as good
+
+
+def network(policy: Any) -> MLPStep:
+    """The policy in numpy; one that `refusal` has no objection to.
+
+    Parameters
+    ----------
+    policy : ActorCriticPolicy
+
+    Examples
+    --------
+    >>> from agents.policies import ActorCriticPolicy
+    >>> two = ActorCriticPolicy(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), lambda _: 1e-3)
+    >>> refusal(two), network(two).inputs(np.zeros((1, 3)))
+    (None, array([[0., 0., 0., 1.]], dtype=float32))
+    """
+    columns = [
+        (key, int(space.n) if isinstance(space, spaces.Discrete) else math.prod(space.shape), not hasattr(space, "low"))
+        for key, space in _leaves(policy.observation_space)
+    ]
+    return MLPStep(policy, columns, partial(_distribution, policy.action_dist))
+
+
+def _leaves(space: Any) -> list[tuple[str | None, Any]]:
+    """A space's parts in the order of SB3's features, by key; one without a key if it is no dictionary."""
+    return list(space.spaces.items()) if isinstance(space, spaces.Dict) else [(None, space)]
+
+
+def _distribution(sb3: Any, log_std: np.ndarray, log_std_grad: np.ndarray, tower: Tower) -> Distribution:
+    if isinstance(sb3, CategoricalDistribution):
+        return Categorical()
+    if isinstance(sb3, MultiCategoricalDistribution):
+        return MultiCategorical(sb3.action_dims)
+    if isinstance(sb3, BernoulliDistribution):
+        return Bernoulli()
+    if isinstance(sb3, DiagGaussianDistribution):
+        return Gaussian(log_std, log_std_grad)
+    return StateDependentNoise(log_std, log_std_grad, tower, sb3)
+
+
+def refusal(policy: Any) -> str | None:
+    """Why this policy can't be stepped by hand; None if it can.
+
+    Looks at the spaces and the modules; whether the policy's methods are its own is the caller's question.
+    """
+    features = policy.features_extractor
+    plain = type(features) is FlattenExtractor or (
+        type(features) is CombinedExtractor and all(type(part) is nn.Flatten for part in features.extractors.values())
+    )
+    if not plain or type(policy.mlp_extractor) not in (MlpExtractor, SB3MlpExtractor):
+        return "the policy is more than two MLPs"
+    for key, space in _leaves(policy.observation_space):
+        numbers = isinstance(space, spaces.Box) and not (policy.normalize_images and is_image_space(space))
+        if not numbers and not (isinstance(space, spaces.Discrete) and space.start == 0):
+            of = "" if key is None else f" of {key!r}"
+            return f"the observations{of} are {type(space).__name__} of {space.dtype}, neither numbers nor one choice"
+    noise = policy.action_dist
+    if type(noise) is StateDependentNoiseDistribution:
+        if noise.bijector is not None or not noise.full_std or noise.use_expln or noise.learn_features:
+            return "its gSDE is squashed, or has full_std=False, use_expln or learned features"
+    elif type(noise) not in (
+        CategoricalDistribution,
+        MultiCategoricalDistribution,
+        BernoulliDistribution,
+        DiagGaussianDistribution,
+    ):
+        return f"the actions are drawn from {type(noise).__name__}"
+    nets, heads = (
+        (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net),
+        (policy.action_net, policy.value_net),
+    )
+    linears: list[Any] = [*list(nets[0])[::2], *list(nets[1])[::2], *heads]
+    activations = {type(module) for net in nets for module in list(net)[1::2]}
+    if any(len(net) % 2 for net in nets) or any(type(linear) is not nn.Linear for linear in linears):
+        return "its towers and heads are not plain Linear layers, each hidden one with an activation"
+    if not activations <= {nn.Tanh, nn.ReLU}:
+        return "its towers are not plain Linear + Tanh/ReLU layers"
+    if len(activations) > 1:
+        return "its towers mix activations"
+    parameters = list(policy.parameters())
+    if sum(p.numel() for p in parameters) > MAX_WEIGHTS:
+        return f"it has more than {MAX_WEIGHTS} weights"
+    own = [p for linear in linears for p in (linear.weight, linear.bias)]
+    if len(parameters) != len(own) + hasattr(policy, "log_std") or any(p is None for p in own):
+        return "it has parameters beside its Linear layers', or a layer without bias"
+    if any(not p.requires_grad or p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
+        return "its parameters are not all trainable float32 on the CPU"
+    optimizer = policy.optimizer
+    if type(optimizer) not in BY_HAND or len(optimizer.param_groups) != 1:
+        return "its optimiser is not a plain Adam or RMSprop"
+    group = optimizer.param_groups[0]
+    reason = BY_HAND[type(optimizer)].refusal(group)
+    if reason:
+        return reason
+    if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
+        return "its optimiser does not hold all parameters"
+    modules = (policy, features, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
+    hooks: list[tuple[Any, ...]] = [
+        (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in modules
+    ]
+    hooks += [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in parameters]
+    hooks += [(optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)]
+    if any(hook for several in hooks for hook in several):
+        return "it has hooks"
+    return None

@@ -1,0 +1,123 @@
+"""Which actions are allowed: asked of the environments, and put before an action distribution.
+
+A forbidden action gets a logit of -1e8 and with it the probability 0, as in sb3-contrib (Huang and Ontañón,
+2006.14171: the gradient of such a policy is still a policy gradient).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import CategoricalDistribution, Distribution, MultiCategoricalDistribution
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from agents.distributions import FORBIDDEN
+from agents.vecenv import GymVecEnv
+
+METHOD, KEY = "action_masks", "action_mask"  # sb3-contrib's name of the method, Gymnasium's of the entry in `info`
+
+
+def n_choices(space: spaces.Space) -> list[int]:
+    """How many values each choice of a discrete action has.
+
+    Raises
+    ------
+    ValueError
+        For actions that can't be masked.
+
+    Examples
+    --------
+    >>> n_choices(spaces.MultiDiscrete([2, 3]))
+    [2, 3]
+    """
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return [int(n) for n in space.nvec]
+    raise ValueError(f"mask_actions=True is for Discrete and MultiDiscrete actions, not {space}")
+
+
+def masks_from(env: VecEnv, infos: Sequence[dict[str, Any]] | None, started: np.ndarray) -> np.ndarray:
+    """The masks of the actions that the environments allow now.
+
+    Asked in this order: the environments' method ``action_masks()``, then the entry ``"action_mask"`` of `infos`.
+
+    Parameters
+    ----------
+    env : VecEnv
+    infos : sequence of dict or None
+        Of the last step; None after a reset.
+    started : [B] booleans
+        Which environments have just been reset: their mask is in what the reset told.
+
+    Returns
+    -------
+    [B, A] booleans
+        A the number of all choices' values.
+
+    Raises
+    ------
+    ValueError
+        If an environment gives no mask, one of another shape, or one that forbids every action.
+    """
+    inner: Any = env.unwrapped
+    vector = inner.envs if isinstance(inner, GymVecEnv) else None
+    if vector is not None and hasattr(vector, METHOD):
+        rows = list(getattr(vector, METHOD)())
+    elif vector is None and env.has_attr(METHOD):
+        rows = env.env_method(METHOD)
+    else:
+        next_step = isinstance(inner, GymVecEnv) and inner.next_step
+        from_reset = np.ones(env.num_envs, bool) if infos is None else started & (not next_step)
+        told = [inner.reset_infos[i] if from_reset[i] else infos[i] for i in range(env.num_envs)]  # type: ignore[index]
+        missing = [i for i, info in enumerate(told) if KEY not in info]
+        if missing:
+            raise ValueError(
+                f"mask_actions=True, but environment {missing[0]} gives no mask: let it have a method {METHOD}() -> "
+                f"[A] booleans, or an entry {KEY!r} in the info of each step and reset"
+            )
+        rows = [info[KEY] for info in told]
+    return checked(np.stack([np.asarray(row).reshape(-1) for row in rows]), env.action_space, env.num_envs)
+
+
+def checked(masks: Any, space: spaces.Space, n: int) -> np.ndarray:
+    """Masks as ``[n, A]`` booleans that leave something to choose.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, or forbid every action.
+
+    Examples
+    --------
+    >>> checked([1, 0], spaces.Discrete(2), 1)
+    array([[ True, False]])
+    """
+    choices = n_choices(space)
+    masks = np.asarray(masks)
+    if masks.size != n * sum(choices):
+        raise ValueError(f"the action masks have shape {masks.shape}, for {n} of {space} it is {(n, sum(choices))}")
+    masks = masks.reshape(n, -1).astype(bool)
+    for part in np.split(masks, np.cumsum(choices)[:-1], axis=1):
+        empty = np.flatnonzero(~part.any(axis=1))
+        if len(empty):
+            raise ValueError(f"the action mask of environment {empty[0]} forbids every action of {space}")
+    return masks
+
+
+def masked(distribution: Distribution, masks: Tensor | None) -> Distribution:
+    """SB3's distribution with its forbidden actions' logits lowered, in place; ``masks [N, A]``."""
+    if masks is None:
+        return distribution
+    if isinstance(distribution, CategoricalDistribution):
+        logits = distribution.distribution.logits
+    elif isinstance(distribution, MultiCategoricalDistribution):
+        logits = torch.cat([one.logits for one in distribution.distribution], dim=1)
+    else:
+        raise ValueError(f"{type(distribution).__name__} can't be masked")
+    return distribution.proba_distribution(action_logits=torch.where(masks, logits, float(FORBIDDEN)))

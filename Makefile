@@ -7,7 +7,7 @@ RUN := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --co
 # One thread a process: pytest's small networks are slower on two.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: train test test-slow lint clean help
+.PHONY: train test test-slow test-sb3 lint clean help
 
 train: $(INSTALLED)  ## train an agent on CartPole, in seconds
 	$(BIN)/sandbox train CartPole-v1
@@ -18,6 +18,9 @@ test: $(INSTALLED)  ## all tests but the slow ones
 test-slow: $(INSTALLED)  ## the learning runs that take a minute and more
 	$(TEST) -m slow
 
+test-sb3: $(INSTALLED)  ## Stable-Baselines3's own tests with our agents: make test-sb3 SB3=path/to/its/checkout
+	OMP_NUM_THREADS=1 $(BIN)/python tests/sb3_suite.py $(SB3)
+
 lint: $(INSTALLED)  ## style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,7 +30,7 @@ clean:  ## remove what make has made; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/'
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*##/\t/'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 ..."; exit 1; }

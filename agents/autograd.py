@@ -79,7 +79,8 @@ class Autograd:
         self.policy.set_training_mode(True)
 
     def end_update(self) -> None:
-        """Nothing to hand back."""
+        """The graph is done with."""
+        self.outputs = []
 
     def forward(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor]:
         """``log_probs [N], values [N], entropy [N]``, their graph kept for `backward`."""

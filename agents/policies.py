@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from sandbox import zoo
 from sandbox.training.device import light_optimizers, private_seed
 from sandbox.zoo.contracts import Recurrent, Sequence
+from sandbox.zoo.names import resolve
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
 ACTIVATIONS = {
@@ -130,8 +131,8 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
     ----------
     encoder : str, Path, dict or nn.Module
         A name of the zoo (a new encoder, with the zoo's initial weights), a file made by ``zoo.save``, a specification
-        ``{"name": ..., "kwargs": ...}`` (``in_shape`` may be left out), or a module with `out_features` (copied, so that
-        two agents do not share it).
+        ``{"name": ..., "kwargs": ...}`` (``in_shape`` may be left out), or a module with `out_features` (copied, so
+        that two agents do not share it).
     space : gymnasium.Space
         Of the observations as the policy sees them: images channels-first, anything discrete one-hot.
 
@@ -149,16 +150,16 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
             "encoder= takes one observation, not a dictionary of them: use features_extractor_class for those"
         )
     shape = observed_shape(space)
-    name = encoder["name"] if isinstance(encoder, dict) else encoder
-    sequences = f"encoder={name if isinstance(name, str) else type(name).__name__} is a network of sequences: it needs "
-    sequences += "an agent that carries a memory, such as agents.PPO or agents.A2C with encoder=, and can't be the "
-    sequences += "features extractor of another"
+    kind = kind_of(encoder)
+    if issubclass(kind, (Recurrent, Sequence)):
+        raise ValueError(
+            f"encoder={kind.__name__} is a network of sequences: it needs an agent that carries a memory, such as "
+            "agents.PPO or agents.A2C with encoder=, and can't be the features extractor of another"
+        )
     try:
         module = from_zoo(encoder, in_shape=shape)
     except TypeError as error:
-        raise ValueError(sequences if "in_shape" in str(error) else str(error)) from None
-    if isinstance(module, (Recurrent, Sequence)):
-        raise ValueError(sequences)
+        raise ValueError(f"encoder={encoder!r}: {error}") from None
     if not isinstance(getattr(module, "out_features", None), int):
         raise ValueError(
             f"encoder={type(encoder).__name__} needs an integer attribute out_features: how many features it gives"
@@ -183,6 +184,21 @@ def from_zoo(encoder: str | Path | dict[str, Any] | nn.Module, **kwargs: Any) ->
     if isinstance(encoder, dict):
         return zoo.build(encoder["name"], **{**kwargs, **encoder.get("kwargs", {})})
     return zoo.load(encoder) if is_file(encoder) else zoo.build(str(encoder), **kwargs)
+
+
+def kind_of(encoder: str | Path | dict[str, Any] | nn.Module) -> type:
+    """The class of the network that `from_zoo` would give.
+
+    Examples
+    --------
+    >>> kind_of("lstm").__name__
+    'LSTM'
+    """
+    if isinstance(encoder, dict):
+        return resolve(encoder["name"])
+    if isinstance(encoder, nn.Module) or is_file(encoder):
+        return type(encoder if isinstance(encoder, nn.Module) else zoo.load(encoder))
+    return resolve(str(encoder))
 
 
 def is_file(encoder: str | Path) -> bool:

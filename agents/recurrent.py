@@ -26,14 +26,12 @@ from agents.policies import (
     MultiInputActorCriticPolicy,
     ZooNetworks,
     from_zoo,
-    is_file,
+    kind_of,
     with_encoder,
 )
 from agents.rollout import Samples
-from sandbox import zoo
 from sandbox.training.device import precision
 from sandbox.zoo.contracts import Recurrent, Sequence
-from sandbox.zoo.names import resolve
 from sandbox.zoo.transformer import Window
 
 CONTEXT = 32  # steps that a transformer given by its name remembers
@@ -48,13 +46,7 @@ def remembers(encoder: Any) -> bool:
     >>> remembers("lstm"), remembers("mlp")
     (True, False)
     """
-    if isinstance(encoder, dict):
-        encoder = encoder["name"]
-    if isinstance(encoder, nn.Module):
-        return isinstance(encoder, (Recurrent, Sequence))
-    if is_file(encoder):
-        return isinstance(zoo.load(encoder), (Recurrent, Sequence))
-    return issubclass(resolve(str(encoder)), (Recurrent, Sequence))
+    return issubclass(kind_of(encoder), (Recurrent, Sequence))
 
 
 def as_memory(memory: Any, in_features: int) -> Recurrent:
@@ -73,9 +65,7 @@ def as_memory(memory: Any, in_features: int) -> Recurrent:
     ValueError
         If there is no such network, or it takes another number of features.
     """
-    name = memory["name"] if isinstance(memory, dict) else memory
-    built = not isinstance(name, nn.Module) and not is_file(name)
-    short = {"max_length": CONTEXT} if built and issubclass(resolve(name), Sequence) else {}
+    short = {"max_length": CONTEXT} if issubclass(kind_of(memory), Sequence) else {}
     module = from_zoo(memory, in_features=in_features, **short)
     if module.in_features != in_features:
         raise ValueError(f"the encoder takes {module.in_features} features a step, but here a step has {in_features}")

@@ -89,6 +89,7 @@ def shows(normalizer_mean=None, normalizer_var=1.0):
         return envs
     envs = VecNormalize(envs, epsilon=0.0)
     envs.obs_rms.mean, envs.obs_rms.var = np.full(1, normalizer_mean), np.full(1, normalizer_var)
+    envs.ret_rms.var = np.float64(100.0)
     return envs
 
 

@@ -10,9 +10,31 @@ import importlib
 from gymnasium.envs.registration import register, registry
 
 from envs.acrobot import Acrobot, AcrobotEnv, AcrobotVectorEnv
-from envs.cartpole import CartPole, CartPoleEnv, CartPoleVectorEnv
+from envs.bicycle import (
+    Bicycle,
+    BicycleEnv,
+    BicycleGoal,
+    BicycleGoalEnv,
+    BicycleGoalVectorEnv,
+    BicycleVectorEnv,
+)
+from envs.cartpole import (
+    CartPole,
+    CartPoleEnv,
+    CartPoleNoVel,
+    CartPoleNoVelEnv,
+    CartPoleNoVelVectorEnv,
+    CartPoleVectorEnv,
+)
 from envs.dynamics import Dynamics
-from envs.mountain_car import MountainCar, MountainCarEnv, MountainCarVectorEnv
+from envs.mountain_car import (
+    MountainCar,
+    MountainCarContinuous,
+    MountainCarContinuousEnv,
+    MountainCarContinuousVectorEnv,
+    MountainCarEnv,
+    MountainCarVectorEnv,
+)
 from envs.names import ENTRY_POINTS, IDS
 from envs.pendulum import Pendulum, PendulumEnv, PendulumVectorEnv
 from envs.pixel import Catch, CatchEnv, CatchVectorEnv, PixelCartPole, PixelCartPoleEnv, PixelCartPoleVectorEnv
@@ -44,8 +66,17 @@ __all__ = [
     "Acrobot",
     "AcrobotEnv",
     "AcrobotVectorEnv",
+    "Bicycle",
+    "BicycleEnv",
+    "BicycleGoal",
+    "BicycleGoalEnv",
+    "BicycleGoalVectorEnv",
+    "BicycleVectorEnv",
     "CartPole",
     "CartPoleEnv",
+    "CartPoleNoVel",
+    "CartPoleNoVelEnv",
+    "CartPoleNoVelVectorEnv",
     "CartPoleVectorEnv",
     "Catch",
     "CatchEnv",
@@ -54,6 +85,9 @@ __all__ = [
     "DynamicsEnv",
     "DynamicsVectorEnv",
     "MountainCar",
+    "MountainCarContinuous",
+    "MountainCarContinuousEnv",
+    "MountainCarContinuousVectorEnv",
     "MountainCarEnv",
     "MountainCarVectorEnv",
     "Pendulum",

@@ -145,3 +145,40 @@ class CartPoleVectorEnv(DynamicsVectorEnv):
     """``B`` of :class:`CartPole`."""
 
     dynamics_type = CartPole
+
+
+class CartPoleNoVel(CartPole):
+    """:class:`CartPole` without its velocities: the observation is ``x`` and ``θ`` alone.
+
+    Velocities must be inferred from what was seen before, so it takes memory (or a stack of observations) to balance
+    the pole for long. State, rewards and ends are CartPole's.
+
+    References
+    ----------
+    Wieland (1991), *Evolving neural network controllers for unstable systems*, IJCNN.
+
+    Examples
+    --------
+    >>> CartPoleNoVel().observe(np.array([[0.5], [9.0], [0.25], [9.0]])).tolist()
+    [[0.5, 0.25]]
+    """
+
+    def __init__(self, sutton_barto_reward: bool = False) -> None:
+        super().__init__(sutton_barto_reward)
+        high = np.array([TRACK * 2, TILT * 2], np.float32)
+        self.observation_space = Box(-high, high, dtype=np.float32)
+
+    def observe(self, state: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:
+        return state[::2].T.astype(np.float32, order="C")  # [B, 2]
+
+
+class CartPoleNoVelEnv(DynamicsEnv):
+    """One :class:`CartPoleNoVel`."""
+
+    dynamics_type = CartPoleNoVel
+
+
+class CartPoleNoVelVectorEnv(DynamicsVectorEnv):
+    """``B`` of :class:`CartPoleNoVel`."""
+
+    dynamics_type = CartPoleNoVel

@@ -1,6 +1,6 @@
-"""MountainCar: rock a weak car out of a valley."""
+"""MountainCar: rock a weak car out of a valley, with three pushes or with any force."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -10,8 +10,8 @@ from envs.draw import AMBER, CORAL, INK, SAND, SLATE, STEEL, Canvas
 from envs.dynamics import Dynamics
 from envs.vector import DynamicsEnv, DynamicsVectorEnv
 
-LEFT, RIGHT, GOAL, SPEED = -1.2, 0.6, 0.5, 0.07  # positions; position per step
-FORCE, GRAVITY = 0.001, 0.0025  # position per step²
+LEFT, RIGHT, SPEED = -1.2, 0.6, 0.07  # positions; position per step
+FORCE, POWER, GRAVITY = 0.001, 0.0015, 0.0025  # position per step²; POWER is the continuous car's
 
 
 class MountainCar(Dynamics):
@@ -40,7 +40,8 @@ class MountainCar(Dynamics):
     """
 
     max_episode_steps = 200
-    reward_threshold = -110.0
+    reward_threshold: ClassVar[float | None] = -110.0
+    goal: ClassVar[float] = 0.5
 
     def __init__(self, goal_velocity: float = 0.0) -> None:
         low, high = np.array([[LEFT, -SPEED], [RIGHT, SPEED]], np.float32)
@@ -59,7 +60,7 @@ class MountainCar(Dynamics):
         x += v
         np.clip(x, LEFT, RIGHT, out=x)
         v[(x == LEFT) & (v < 0)] = 0.0
-        return np.full(len(x), -1.0), (x >= GOAL) & (v >= self.goal_velocity)
+        return np.full(len(x), -1.0), (x >= self.goal) & (v >= self.goal_velocity)
 
     def observe(self, state: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:
         return state.T.astype(np.float32, order="C")  # [B, 2]
@@ -68,9 +69,9 @@ class MountainCar(Dynamics):
         x = state[0]
         canvas = Canvas(400, 600, scale=600 / (RIGHT - LEFT), centre=((LEFT + RIGHT) / 2, 0.6))
         columns = canvas.columns()
-        canvas.box((GOAL, _height(GOAL) + 0.07), 0.008, 0.16, INK)
-        pole = _height(GOAL) + 0.15
-        canvas.polygon([(GOAL, pole), (GOAL, pole - 0.06), (GOAL + 0.08, pole - 0.03)], CORAL)
+        goal, pole = self.goal, _height(self.goal) + 0.15
+        canvas.box((goal, pole - 0.08), 0.008, 0.16, INK)
+        canvas.polygon([(goal, pole), (goal, pole - 0.06), (goal + 0.08, pole - 0.03)], CORAL)
         canvas.below(_height(columns), _slope(columns), STEEL)
         canvas.below(_height(columns) - 0.012, _slope(columns), SAND)
         angle = np.arctan(_slope(x))
@@ -82,6 +83,56 @@ class MountainCar(Dynamics):
             canvas.disc(ground + 0.027 * up + side * along, 0.027, INK)
             canvas.disc(ground + 0.027 * up + side * along, 0.011, STEEL)
         return canvas.picture()
+
+
+class MountainCarContinuous(MountainCar):
+    """The mountain car with any force in [-1, 1], stepping equal to Gymnasium's ``MountainCarContinuous-v0``.
+
+    As :class:`MountainCar` with ``v ← clip(v + 0.0015 clip(a, ±1) - 0.0025 cos 3x, ±0.07)`` and the goal at
+    ``x ≥ 0.45``. The reward is ``-0.1 a²`` a step (of the action as given, not clipped), and 100 at the goal.
+
+    Gymnasium keeps this state in float32 from the first step on, and so do the numbers here (in arrays of float64).
+
+    Parameters
+    ----------
+    goal_velocity : float
+        Least velocity at the goal.
+
+    Examples
+    --------
+    >>> dynamics = MountainCarContinuous()
+    >>> state = np.array([[0.44], [0.02]])
+    >>> rewards, terminated = dynamics.step(state, np.array([[1.0]], np.float32))
+    >>> rewards.tolist(), terminated.tolist()
+    ([99.9], [True])
+    """
+
+    max_episode_steps = 999
+    reward_threshold = 90.0
+    goal = 0.45
+
+    def __init__(self, goal_velocity: float = 0.0) -> None:
+        super().__init__(goal_velocity)
+        self.action_space = Box(-1.0, 1.0, (1,), np.float32)
+
+    def step(self, state: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, v = state
+        actions = actions[:, 0]
+        # a state that no float32 holds is a reset's: Gymnasium computes its first step in float64
+        first = x != _single(x)
+        slope = np.cos(np.where(first, 3 * x, _single(3 * x)))
+        v += _single(_single(np.clip(actions, -1.0, 1.0) * np.float32(POWER)) - _single(GRAVITY * slope))
+        v[:] = np.clip(np.where(first, v, _single(v)), -_single(SPEED), _single(SPEED))
+        x += v
+        x[:] = np.clip(_single(x), _single(LEFT), _single(RIGHT))
+        v[:] = np.where((x == _single(LEFT)) & (v < 0), 0.0, _single(v))
+        terminated = (x >= _single(self.goal)) & (v >= _single(self.goal_velocity))
+        return 100.0 * terminated - np.square(actions, dtype=np.float64) * 0.1, terminated
+
+
+def _single(x: Any) -> Any:
+    """Round to float32's numbers, in float64."""
+    return np.float64(np.float32(x))
 
 
 def _height(x: Any) -> Any:
@@ -102,3 +153,15 @@ class MountainCarVectorEnv(DynamicsVectorEnv):
     """``B`` of :class:`MountainCar`."""
 
     dynamics_type = MountainCar
+
+
+class MountainCarContinuousEnv(DynamicsEnv):
+    """One :class:`MountainCarContinuous`."""
+
+    dynamics_type = MountainCarContinuous
+
+
+class MountainCarContinuousVectorEnv(DynamicsVectorEnv):
+    """``B`` of :class:`MountainCarContinuous`."""
+
+    dynamics_type = MountainCarContinuous

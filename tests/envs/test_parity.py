@@ -1,6 +1,7 @@
 """Steps equal to Gymnasium's own.
 
-Equal to the bit where both do the same float64 arithmetic: CartPole, Pendulum. MountainCar (Gymnasium takes
+Equal to the bit where both do the same arithmetic: CartPole, Pendulum, and MountainCarContinuous, whose float32 hides
+the last bit of a float64. MountainCar (Gymnasium takes
 ``math.cos``) and Acrobot (``pow(x, 2)``, and float32 cosines at a reset) may differ by the last bit of a float64, so
 their observations are held to one float32 ulp (of 4, since components pass through zero). Pendulum's rewards may differ
 by the last bit of a float32, in which Gymnasium takes ``pow(u, 2)`` of a float32 torque: by less than 1e-9.
@@ -12,8 +13,8 @@ import pytest
 
 import envs  # noqa: F401 (registers the ids)
 
-NAMES = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1"]
-TO_THE_BIT = {"CartPole-v1", "Pendulum-v1"}
+NAMES = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
+TO_THE_BIT = {"CartPole-v1", "MountainCarContinuous-v0", "Pendulum-v1"}
 
 
 def assert_same(name, ours, theirs):
@@ -40,7 +41,7 @@ def test_scalar_face(name):
     ours, theirs = gymnasium.make(f"sandbox/{name}"), gymnasium.make(name)
     theirs.action_space.seed(0)
     seed, lengths, steps = 0, [], 0
-    while steps < 2500:
+    while steps < 2500 or len(lengths) < 5:
         obs, _ = ours.reset(seed=seed)
         expected, _ = theirs.reset(seed=seed)
         assert_same(name, obs, expected)
@@ -93,14 +94,16 @@ def test_from_states_all_over_the_space(name):
     """One step from random states, also where no random episode comes: fast, far, at the walls."""
     ours, theirs = gymnasium.make_vec(f"sandbox/{name}", num_envs=1000), gymnasium.make(name).unwrapped
     rng = np.random.default_rng(2)
-    reach = {"CartPole-v1": [2.5, 3, 0.25, 3], "Acrobot-v1": [3.1, 3.1, 12, 28], "MountainCar-v0": [0.9, 0.07]}
-    reach = np.array(reach.get(name, [9, 8]))[:, None]
+    reach = {"CartPole-v1": [2.5, 3, 0.25, 3], "Acrobot-v1": [3.1, 3.1, 12, 28], "Pendulum-v1": [9, 8]}
+    reach = np.array(reach.get(name, [0.9, 0.07]))[:, None]
     ours.action_space.seed(2)
     actions = ours.action_space.sample()
     ours.reset(seed=0)
-    states = rng.uniform(-reach, reach, (len(reach), 1000)) - (0.3 if name == "MountainCar-v0" else 0.0)
-    if name == "MountainCar-v0":
-        states[1] = np.clip(states[1] + 0.3, -0.07, 0.07)
+    states = rng.uniform(-reach, reach, (len(reach), 1000))
+    if name.startswith("MountainCar"):
+        states[0] -= 0.3
+    dtype = np.float32 if name == "MountainCarContinuous-v0" else np.float64  # what it lives in after the first step
+    states = states.astype(dtype)
     ours.state = states
     obs, rewards, terminated, _, infos = ours.step(actions)
     assert 0 < terminated.sum() < 1000 or name == "Pendulum-v1"
@@ -127,6 +130,49 @@ def test_vector_cartpole_is_gymnasiums_vector_cartpole():
             np.testing.assert_array_equal(mine, other)
 
 
+def test_mountain_car_continuous_by_the_wall_to_the_goal():
+    """Pushed as it goes, the car climbs out; the goal's velocity counts."""
+    ours, theirs = (gymnasium.make(f"{room}MountainCarContinuous-v0", goal_velocity=0.065) for room in ("sandbox/", ""))
+    obs, _ = ours.reset(seed=3)
+    theirs.reset(seed=3)
+    terminated, walls = False, 0
+    while not terminated:
+        push = np.array([1.0 if obs[1] >= 0 else -1.0], np.float32)
+        obs, reward, terminated, *_ = ours.step(push)
+        expected, *outcome, _ = theirs.step(push)
+        np.testing.assert_array_equal(obs, expected)
+        assert [reward, terminated] == outcome[:2]
+        walls += obs[0] == np.float32(-1.2)
+    assert (walls, reward) == (1, 99.9)
+    assert obs[0] > 0.55  # too slow when it passed 0.45
+
+
+def test_mountain_car_continuous_clips_the_force_but_not_its_cost():
+    ours, theirs = gymnasium.make("sandbox/MountainCarContinuous-v0"), gymnasium.make("MountainCarContinuous-v0")
+    push = np.array([-2.5], np.float32)
+    ours.reset(seed=0)
+    obs, reward, *_ = ours.step(push)
+    ours.reset(seed=0)
+    np.testing.assert_array_equal(obs, ours.step(np.array([-1.0], np.float32))[0])
+    theirs.reset(seed=0)
+    expected, *outcome, _ = theirs.step(push)
+    np.testing.assert_allclose(obs, expected, rtol=1e-6)
+    assert reward == outcome[0] == -0.625
+
+
+def test_cartpole_without_velocities():
+    """The same episode as CartPole's, half of it seen."""
+    ours, whole = gymnasium.make("sandbox/CartPoleNoVel-v1"), gymnasium.make("CartPole-v1")
+    np.testing.assert_array_equal(ours.reset(seed=0)[0], whole.reset(seed=0)[0][::2])
+    ended = False
+    while not ended:
+        obs, reward, ended, _, _ = ours.step(0)
+        expected, *outcome, _ = whole.step(0)
+        np.testing.assert_array_equal(obs, expected[::2])
+        assert [reward, ended] == outcome[:2]
+    assert ours.spec.max_episode_steps == 500
+
+
 def test_sutton_barto_reward():
     ours = gymnasium.make("sandbox/CartPole-v1", sutton_barto_reward=True)
     theirs = gymnasium.make("CartPole-v1", sutton_barto_reward=True)
@@ -146,6 +192,7 @@ def test_sutton_barto_reward():
         ("CartPole-v1", {"low": -0.2, "high": 0.1}),
         ("Acrobot-v1", {"low": 0.5}),
         ("MountainCar-v0", {"low": -1.0, "high": 0.2}),
+        ("MountainCarContinuous-v0", {"low": -1.0, "high": 0.2}),
         ("Pendulum-v1", {"x_init": 0.3, "y_init": 4.0}),
     ],
 )

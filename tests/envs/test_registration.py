@@ -67,7 +67,9 @@ def test_both_faces_pickle(env_id):
         np.testing.assert_array_equal(first, again)
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1"])
+@pytest.mark.parametrize(
+    "name", ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
+)
 def test_the_specification_is_gymnasiums(name):
     ours, theirs = gymnasium.make(f"sandbox/{name}"), gymnasium.make(name)
     assert ours.observation_space == theirs.observation_space

@@ -80,7 +80,7 @@ class Autograd:
 
     def end_update(self) -> None:
         """The graph is done with."""
-        self.outputs = []
+        self.outputs: list[Tensor] = []
 
     def forward(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor]:
         """``log_probs [N], values [N], entropy [N]``, their graph kept for `backward`."""

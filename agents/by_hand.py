@@ -1,6 +1,7 @@
 """Which of Stable-Baselines3's policies are stepped by hand, and how their spaces and distributions are read.
 
-The border between SB3's classes and the kernel in `agents.mlp_step`, which knows none of them.
+The border between SB3's classes and the kernel in `agents.mlp_step` and `agents.recurrent_step`, which knows none of
+them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ from agents.distributions import Bernoulli, Categorical, Distribution, Gaussian,
 from agents.mlp_step import MLPStep, Tower
 from agents.optimizers import BY_HAND
 from agents.policies import MlpExtractor
+from agents.recurrent import Remembering
+from agents.recurrent_step import RecurrentStep
+from sandbox.zoo import recurrent as zoo
 
 MAX_WEIGHTS = 60_000  # beyond this the matrix products dominate and torch, with its threads, is as good
+MAX_RECURRENT = 300_000  # with a memory: its steps are many small products, and the default LSTM of 256 gains still
 
 
 def network(policy: Any) -> MLPStep:
@@ -50,7 +55,8 @@ def network(policy: Any) -> MLPStep:
         (key, int(space.n) if isinstance(space, spaces.Discrete) else math.prod(space.shape), not hasattr(space, "low"))
         for key, space in _leaves(policy.observation_space)
     ]
-    return MLPStep(policy, columns, partial(_distribution, policy.action_dist))
+    step = RecurrentStep if isinstance(policy, Remembering) else MLPStep
+    return step(policy, columns, partial(_distribution, policy.action_dist))
 
 
 def _leaves(space: Any) -> list[tuple[str | None, Any]]:
@@ -109,12 +115,17 @@ def refusal(policy: Any) -> str | None:
         return "its towers are not plain Linear + Tanh/ReLU layers"
     if len(activations) > 1:
         return "its towers mix activations"
-    parameters = list(policy.parameters())
-    if sum(p.numel() for p in parameters) > MAX_WEIGHTS:
-        return f"it has more than {MAX_WEIGHTS} weights"
+    memories = list(policy.memories) if isinstance(policy, Remembering) else []
+    reason = _no_cell(policy, memories) if memories else None
+    if reason:
+        return reason
+    parameters, limit = list(policy.parameters()), MAX_RECURRENT if memories else MAX_WEIGHTS
+    if sum(p.numel() for p in parameters) > limit:
+        return f"it has more than {limit} weights"
     own = [p for linear in linears for p in (linear.weight, linear.bias)]
+    own += [p for memory in memories for p in memory.parameters()]
     if len(parameters) != len(own) + hasattr(policy, "log_std") or any(p is None for p in own):
-        return "it has parameters beside its Linear layers', or a layer without bias"
+        return "it has parameters beside its layers', or a layer without bias"
     if any(not p.requires_grad or p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
         return "its parameters are not all trainable float32 on the CPU"
     optimizer = policy.optimizer
@@ -126,12 +137,30 @@ def refusal(policy: Any) -> str | None:
         return reason
     if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
         return "its optimiser does not hold all parameters"
-    modules = (policy, features, policy.mlp_extractor, *nets, *nets[0], *nets[1], *heads)
     hooks: list[tuple[Any, ...]] = [
-        (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in modules
+        (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in policy.modules()
     ]
     hooks += [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in parameters]
     hooks += [(optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)]
     if any(hook for several in hooks for hook in several):
         return "it has hooks"
+    return None
+
+
+def _no_cell(policy: Any, memories: list[Any]) -> str | None:
+    """Why these memories are not the recurrent layers of `agents.cells`."""
+    for name in ("recall", "features", "remember", "latents", "initial_state"):
+        if getattr(type(policy), name) is not getattr(Remembering, name):
+            return f"{type(policy).__name__}.{name} is overridden"
+    for memory in memories:
+        if type(memory) not in (zoo.LSTM, zoo.GRU, zoo.RNN):
+            return f"its memory is a {type(memory).__name__}, neither LSTM nor GRU nor RNN"
+        core = memory.core
+        plain = core.bias and not (core.bidirectional or core.batch_first or core.dropout or core.proj_size)
+        if (
+            type(core) is not getattr(nn, type(memory).__name__)
+            or not plain
+            or getattr(core, "nonlinearity", "tanh") != "tanh"
+        ):
+            return "its memory is not the zoo's as it was built"
     return None

@@ -3,19 +3,15 @@
 For two towers of a few thousand weights the arithmetic takes less time than a framework's book-keeping around it.
 This is the mathematics of ``ActorCriticPolicy`` with torch's autograd (a test compares them), written out: every array
 is laid out once, every operation writes into memory that is already there. What the actions are drawn from is in
-`agents.distributions`, what moves the weights in `agents.optimizers`.
+`agents.distributions`, where the weights lie and what moves them in `agents.flat_weights`.
 
 Activations are features-first, ``[D + 1, N]``: a layer's outputs lie in one piece, above a last row of ones that meets
-the bias, which is the last column of the weights ``[D_out, D_in + 1]``. All weights are one flat vector, for the
-optimiser and the gradient's norm. `pull` copies them from the torch policy and `push` copies them back: the policy
-stays the truth.
+the bias, which is the last column of the weights ``[D_out, D_in + 1]``.
 """
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +19,7 @@ import torch
 from torch import nn
 
 from agents.distributions import Distribution
-from agents.optimizers import BY_HAND
+from agents.flat_weights import Block, FlatWeights, linear
 from agents.rollout import Samples
 
 
@@ -65,10 +61,11 @@ class Tower:
             x = np.concatenate([np.maximum(h, 0.0) if self.relu else np.tanh(h), np.ones_like(x[:1])])
         return self.weights[-1] @ x
 
-    def backward(self, delta: np.ndarray) -> None:
+    def backward(self, delta: np.ndarray) -> np.ndarray:
         """From the loss's derivative by the outputs ``[D_out, N]`` to the one by each weight, in `grads`.
 
-        Once for each `forward`: the activations are used up.
+        Once for each `forward`: the activations are used up. Returned is the derivative by what the first layer gives
+        before its activation, from which `by_input` goes on.
         """
         for i in range(len(self.weights) - 1, 0, -1):
             below, gradient = self.kept[i - 1]
@@ -84,10 +81,15 @@ class Tower:
                 np.subtract(1.0, h, out=h)
             delta = np.multiply(gradient, h, out=gradient)
         np.matmul(delta, self.x.T, out=self.grads[0])
+        return delta
+
+    def by_input(self, delta: np.ndarray) -> np.ndarray:
+        """The loss's derivative by the input, ``[N, D]``, from what `backward` gave back."""
+        return delta.T @ self.weights[0][:, :-1]
 
 
-class MLPStep:
-    """The policy's two towers, its action distribution and its optimiser, in numpy.
+class MLPStep(FlatWeights):
+    """The policy's two towers and its action distribution, in numpy.
 
     Parameters
     ----------
@@ -99,151 +101,43 @@ class MLPStep:
     distribution : callable
         ``(log_std, log_std_grad, tower) -> Distribution``, given the views of the parameter `log_std`, if there is one,
         and the policy's tower.
+    below : sequence of Block
+        What stands between the observations and the towers, for a subclass that has something there.
     """
 
     recurrent = False
 
     def __init__(
-        self, policy: Any, columns: Sequence[tuple[str | None, int, bool]], distribution: Callable[..., Distribution]
+        self,
+        policy: Any,
+        columns: Sequence[tuple[str | None, int, bool]],
+        distribution: Callable[..., Distribution],
+        below: Sequence[Block] = (),
     ):
-        self.policy, self.optimizer = policy, policy.optimizer
-        self.action_shape = tuple(policy.action_space.shape)
         self.columns, self.made_from = columns, (policy, columns, distribution)
+        self.action_shape = tuple(policy.action_space.shape)
         self.n_columns = sum(width for _, width, _ in columns) + 1
         nets = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
         towers = [
             [*(module for module in net if isinstance(module, nn.Linear)), head]
             for net, head in zip(nets, (policy.action_net, policy.value_net), strict=True)
         ]
-        self.layers = [layer for tower in towers for layer in tower]
-        self.log_std = getattr(policy, "log_std", None)
-        n_weights = sum(parameter.numel() for parameter in policy.parameters())
-        self.flat, self.grad = np.zeros((2, n_weights), np.float32)
-        self.adapt = BY_HAND[type(self.optimizer)](n_weights)
+        parameters = [policy.log_std] if hasattr(policy, "log_std") else []
+        blocks = [linear(layer) for tower in towers for layer in tower]
+        blocks += [Block(tuple(parameter.shape), [parameter], lambda array: [array]) for parameter in parameters]
+        super().__init__(policy, [*blocks, *below])
 
-        (weights, log_std), (grads, log_std_grad) = self._split(self.flat), self._split(self.grad)
-        split, relu = len(towers[0]), any(type(module) is nn.ReLU for net in nets for module in net)
+        weights, grads = self.views(self.flat), self.views(self.grad)
+        split, end, relu = len(towers[0]), sum(map(len, towers)), any(type(m) is nn.ReLU for net in nets for m in net)
         self.pi = Tower(weights[:split], grads[:split], relu)
-        self.vf = Tower(weights[split:], grads[split:], relu)
+        self.vf = Tower(weights[split:end], grads[split:end], relu)
+        log_std, log_std_grad = (weights[end], grads[end]) if parameters else (None, None)
         self.distribution = distribution(log_std, log_std_grad, self.pi)
-
-        # Each torch parameter beside its place among the weights and the optimiser's moments.
-        self.places = list(
-            zip(self._parameters(), self._pieces(self.flat), *map(self._pieces, self.adapt.state), strict=True)
-        )
-        self.memories: dict[int, tuple[torch.Tensor, int, np.ndarray]] = {}
-        # What would make another network of it: modules or parameters that change, and hooks.
-        self.modules, self.action_dist = list(policy.modules()), policy.action_dist
-        owned = [owned for module in self.modules for owned in (module._modules, module._parameters)]
-        self.owned = [(now, list(now.values())) for now in owned]
-        self.hooks: list[Any] = [
-            hooks
-            for m in self.modules
-            for hooks in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks)
-        ]
-        self.hooks += [self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks]
+        self.below = weights[len(blocks) :], grads[len(blocks) :]
 
     def __reduce__(self) -> tuple[type[MLPStep], tuple[Any, ...]]:
         # Copied piece by piece, the matrices would no longer be views of the flat vector.
-        return MLPStep, self.made_from
-
-    def _parameters(self) -> Iterator[nn.Parameter]:
-        for layer in self.layers:
-            yield layer.weight
-            yield layer.bias
-        if self.log_std is not None:
-            yield self.log_std
-
-    def _split(self, flat: np.ndarray) -> tuple[list[np.ndarray], Any]:
-        """Views of a flat vector: one ``[D_out, D_in + 1]`` for each layer, and what is left for `log_std`."""
-        matrices, start = [], 0
-        for layer in self.layers:
-            stop = start + layer.out_features * (layer.in_features + 1)
-            matrices.append(flat[start:stop].reshape(layer.out_features, layer.in_features + 1))
-            start = stop
-        return matrices, None if self.log_std is None else flat[start:].reshape(self.log_std.shape)
-
-    def _pieces(self, flat: np.ndarray) -> Iterator[np.ndarray]:
-        """The same views, as torch's parameters are cut: weight and bias apart."""
-        matrices, log_std = self._split(flat)
-        for matrix in matrices:
-            yield matrix[:, :-1]
-            yield matrix[:, -1]
-        if log_std is not None:
-            yield log_std
-
-    # -- between torch and here ---------------------------------------------------------------------------------------
-
-    def fits(self, policy: Any) -> bool:
-        """Whether this is the network of `policy` as it is now; quick to ask, for it is asked in each rollout."""
-        groups = self.optimizer.param_groups
-        return (
-            policy is self.policy
-            and policy.optimizer is self.optimizer
-            and policy.action_dist is self.action_dist
-            and all(len(now) == len(then) and all(map(operator.is_, now.values(), then)) for now, then in self.owned)
-            and all(p.requires_grad and p.is_cpu and p.dtype == torch.float32 for p, *_ in self.places)
-            and len(groups) == 1
-            and not self.adapt.refusal(groups[0])
-            and not any(self.hooks)
-            and not any(p._backward_hooks or p._post_accumulate_grad_hooks for p, *_ in self.places)
-        )
-
-    def begin_rollout(self, n_steps: int, n_envs: int) -> None:
-        """Take the policy's weights."""
-        self._set_mode(False)
-        self.pull()
-
-    def begin_update(self) -> None:
-        """Take the policy's weights and its optimiser's state."""
-        self._set_mode(True)
-        self.pull()
-        self.pull_optimizer()
-
-    def _set_mode(self, training: bool) -> None:
-        # ``policy.train(mode)`` takes longer than a step of all environments; no module here behaves otherwise by it.
-        for module in self.modules:
-            module.__dict__["training"] = training
-
-    def _array(self, tensor: torch.Tensor) -> np.ndarray:
-        """The tensor's own memory in numpy: asked of torch once, as long as it stays where it is."""
-        known = self.memories.get(id(tensor))
-        if known is None or known[0] is not tensor or known[1] != tensor.data_ptr():
-            known = self.memories[id(tensor)] = tensor, tensor.data_ptr(), tensor.detach().numpy()
-        return known[2]
-
-    def end_update(self) -> None:
-        """Give both back."""
-        self.push()
-
-    def pull(self) -> None:
-        """Copy the weights of the torch policy."""
-        for parameter, weight, *_ in self.places:
-            weight[...] = self._array(parameter)
-
-    def pull_optimizer(self) -> None:
-        """Copy the state of the torch optimiser: moments, step count, settings."""
-        self.adapt.read(self.optimizer.param_groups[0])
-        self.adapt.t = 0
-        for parameter, _, *moments in self.places:
-            state = self.optimizer.state.get(parameter)
-            for name, moment in zip(self.adapt.moments, moments, strict=True):
-                moment[...] = self._array(state[name]) if state else 0.0
-            self.adapt.t = int(state["step"]) if state else 0
-
-    def push(self) -> None:
-        """Copy weights and moments back to the torch policy and its optimiser."""
-        for parameter, weight, *moments in self.places:
-            self._array(parameter)[...] = weight
-            state = self.optimizer.state[parameter]
-            if not state:  # as the optimiser itself starts
-                state["step"] = torch.tensor(0.0)
-                state.update((name, torch.zeros_like(parameter.detach())) for name in self.adapt.moments)
-            self._array(state["step"])[...] = self.adapt.t
-            for name, moment in zip(self.adapt.moments, moments, strict=True):
-                self._array(state[name])[...] = moment
-
-    # -- the network --------------------------------------------------------------------------------------------------
+        return type(self), self.made_from
 
     def inputs(self, obs: Any) -> np.ndarray:
         """Observations of N, in SB3's forms -> ``[N, D + 1]`` float32 with a last column of ones."""
@@ -289,7 +183,10 @@ class MLPStep:
             All but the actions as tensors, as Stable-Baselines3's callbacks see them.
         """
         x = self.inputs(obs).T
-        out, values = self.pi.forward(x), self.vf.forward(x)[0]
+        return self._act(obs, x, x, masks)
+
+    def _act(self, obs: Any, x_pi: np.ndarray, x_vf: np.ndarray, masks: np.ndarray | None) -> Any:
+        out, values = self.pi.forward(x_pi), self.vf.forward(x_vf)[0]
         actions, log_probs = self.distribution.act(out, masks)
         tensors = {key: torch.as_tensor(rows) for key, rows in obs.items()} if isinstance(obs, dict) else None
         return (
@@ -305,7 +202,10 @@ class MLPStep:
         ``batch.obs`` is what `inputs` made.
         """
         x = batch.obs.T
-        out, values = self.pi.forward(x), self.vf.forward(x)[0]
+        return self._judge(batch, x, x)
+
+    def _judge(self, batch: Samples, x_pi: np.ndarray, x_vf: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        out, values = self.pi.forward(x_pi), self.vf.forward(x_vf)[0]
         log_probs, entropy = self.distribution.forward(out, batch.actions, batch.masks)
         return log_probs, values, entropy
 
@@ -320,13 +220,3 @@ class MLPStep:
         """
         self.pi.backward(self.distribution.backward(by_log_probs, by_entropy))
         self.vf.backward(by_values[None])
-
-    def step(self, max_grad_norm: float) -> float:
-        """One step of the optimiser on the clipped gradient; returns its norm before clipping."""
-        norm = math.sqrt(float(np.dot(self.grad, self.grad)))
-        if math.isfinite(norm):
-            scale = min(max_grad_norm / (norm + 1e-6), 1.0)
-            if scale < 1.0:
-                self.grad *= scale
-            self.adapt.step(self.flat, self.grad)
-        return norm

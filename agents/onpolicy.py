@@ -95,14 +95,13 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     def fast_path(self) -> FastPath:
         """Which loop trains this agent, and why it is not a faster one.
 
-        ``by hand``: a small MLP, its forward and backward pass and Adam in numpy. ``autograd``: any other policy.
+        ``by hand``: a small MLP, with or without a recurrent memory, its forward and backward pass and its optimiser in
+        numpy. ``autograd``: any other policy.
         ``inherited``: Stable-Baselines3's own code, because a user's subclass overrides what the others bypass.
         """
         overridden = self._overridden()
         if overridden:
             return FastPath("inherited", overridden)
-        if isinstance(self.policy, Remembering):
-            return FastPath("autograd", "the policy has a memory")
         if self.precision != "fp32":
             return FastPath("autograd", f"precision is {self.precision}")
         reason = by_hand.refusal(self.policy)
@@ -206,7 +205,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         if isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and shape:
             one = True if observation.shape == shape else False if observation.shape[1:] == shape else None
         network = self._choose_network() if deterministic and one is not None else None
-        if not isinstance(network, MLPStep):
+        if not isinstance(network, MLPStep) or network.recurrent:
             if action_masks is None and not isinstance(self.policy, Remembering):
                 return super().predict(observation, state, episode_start, deterministic)
             return predict(self.policy, observation, state, episode_start, deterministic, action_masks)
@@ -322,7 +321,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         ended = np.concatenate([rollout_buffer.episode_starts[1:n_steps], dones[None]])
         next_values = np.concatenate([all_values[1:], network.values(new_obs)[None]])
         if cut_off:
-            after = torch.stack(held, dim=1) if held else None
+            stack: Any = np.stack if held and isinstance(held[0], np.ndarray) else torch.stack
+            after = stack(held, 1) if held else None
             next_values[truncated[lived]] = network.values(_stack(cut_off), after)
         if not self.baseline:
             all_values[:], next_values[:] = 0.0, 0.0

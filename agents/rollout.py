@@ -6,9 +6,10 @@ a policy with a memory the samples stand in sequences, one after the other, each
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,3 +89,49 @@ def minibatches(samples: Samples, batch_size: int) -> Iterator[Samples]:
                 chosen = []
             chosen.append(sequences[i])
         yield samples.take(np.concatenate(chosen))
+
+
+class Columns(NamedTuple):
+    """Sequences of samples, laid one after the other into columns ``[T, B]``."""
+
+    t: np.ndarray  # [N], the step at which each sample stands
+    b: np.ndarray  # [N], and its column
+    begins: np.ndarray  # samples that begin a sequence
+    samples: np.ndarray  # [T, B], the sample at each place; 0 where there is none
+    goes_on: list[np.ndarray | None]  # for each step which columns go on, [B, 1] booleans; None if all do
+
+
+def pack(first: np.ndarray) -> Columns:
+    """Lay out sequences in as few steps as the longest has, longest first, each into the column that is shortest.
+
+    Parameters
+    ----------
+    first : [N] booleans
+        Which samples begin a sequence.
+
+    Examples
+    --------
+    >>> pack(np.array([True, False, True, True, False, False])).samples
+    array([[3, 0],
+           [4, 1],
+           [5, 2]])
+    """
+    begins = np.flatnonzero(first)
+    lengths = np.diff(begins, append=len(first))
+    T = int(lengths.max())
+    top, column = np.zeros((2, len(begins)), np.intp)
+    shortest: list[tuple[int, int]] = []  # columns by how far they are filled
+    for i in np.argsort(-lengths, kind="stable"):
+        if shortest and shortest[0][0] + lengths[i] <= T:
+            top[i], column[i] = heapq.heappop(shortest)
+        else:
+            column[i] = len(shortest)
+        heapq.heappush(shortest, (top[i] + lengths[i], column[i]))
+    samples = np.zeros((T, len(shortest)), np.intp)
+    n = np.arange(len(first))
+    t, b = n - np.repeat(begins - top, lengths), np.repeat(column, lengths)
+    samples[t, b] = n
+    goes_on: list[np.ndarray | None] = [None] * T
+    for step in np.unique(top):
+        goes_on[step] = ~np.isin(np.arange(len(shortest)), column[top == step])[:, None]
+    return Columns(t, b, begins, samples, goes_on)

@@ -15,10 +15,13 @@ ROOMS = ("agents", "envs", "sandbox", "unsupervised")
 FRAMEWORKS = ("gymnasium", "sklearn", "stable_baselines3")
 LEAVES = tuple(f"sandbox.{name}" for name in ("cli", "flags", "train", "runs", "show", "data", "bench", "demos"))
 KERNEL = (
+    "agents.cells",
     "agents.distributions",
+    "agents.flat_weights",
     "agents.losses",
     "agents.mlp_step",
     "agents.optimizers",
+    "agents.recurrent_step",
     "agents.returns",
     "agents.rollout",
 )

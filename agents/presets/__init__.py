@@ -25,7 +25,8 @@ class Preset:
         Where the settings come from, what they reached and in how long.
     settings : dict
         Arguments of the algorithm's constructor, in the text form of the command line, and beside them ``env_id`` (an
-        environment that steps equal to the named one, but faster) and ``n_timesteps``.
+        environment that steps equal to the named one, but faster), ``n_timesteps`` and ``normalize`` (true, or a
+        mapping of the arguments of Stable-Baselines3's ``VecNormalize``).
     """
 
     algorithm: str
@@ -41,11 +42,12 @@ def presets() -> tuple[Preset, ...]:
 
     Examples
     --------
-    >>> [preset.name for preset in presets() if preset.env == "CartPole-v1"]
+    >>> [preset.name for preset in presets() if (preset.algorithm, preset.env) == ("ppo", "CartPole-v1")]
     ['fast', 'rl-zoo', 'debug']
     """
     found = []
-    for path in sorted(Path(__file__).parent.glob("*.yml")):
+    # PPO's first: they are taken where no algorithm is named.
+    for path in sorted(Path(__file__).parent.glob("*.yml"), key=lambda path: (path.stem != "ppo", path.stem)):
         for env, overlays in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             for name, overlay in overlays.items():
                 settings = {key: value for key, value in overlay.items() if key != "about"}

@@ -49,7 +49,8 @@ COMMON = {
         lambda: agent(policy_kwargs={"features_extractor_class": Small, "share_features_extractor": False}),
     ),
     "one number": ("by hand", lambda: agent(env="FrozenLake-v1")),
-    "memory": ("autograd", lambda: agent(encoder={"name": "gru", "kwargs": {"out_features": 8}})),
+    "memory": ("by hand", lambda: agent(encoder={"name": "gru", "kwargs": {"out_features": 8}})),
+    "window": ("autograd", lambda: agent(encoder={"name": "transformer", "kwargs": {"dim": 8, "max_length": 4}})),
     "other optimiser": ("autograd", lambda: agent(policy_kwargs={"optimizer_class": torch.optim.AdamW})),
 }
 

@@ -37,7 +37,7 @@ def test_its_settings_are_taken_by_the_constructor(preset):
     assert model.fast_path.kind == "by hand" or model.use_sde
     assert vecenv.spec(env_id).id.split("/")[-1] == preset.env.split("/")[-1]
     # A minibatch cut short at each epoch's end would be a slip.
-    assert model.n_steps * model.n_envs % getattr(model, "batch_size", 1) == 0 or preset.name == "rl-zoo"
+    assert model.n_steps * model.n_envs % getattr(model, "batch_size", 1) == 0
 
 
 @pytest.mark.parametrize("preset", EVERY.values(), ids=EVERY)

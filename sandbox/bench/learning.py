@@ -1,0 +1,112 @@
+"""What the presets reach over seeds: the return of 100 full episodes, beside agents that have learned nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sandbox.bench import keep, measure, show, spread
+from sandbox.flags import Parser, count
+
+MODULE = "sandbox.bench.learning"
+CASES = {  # algorithm, environment, preset, and the return to be reached
+    "CartPole": ("ppo", "CartPole-v1", "rl-zoo", 500.0),
+    "Acrobot": ("ppo", "Acrobot-v1", "rl-zoo", -75.0),
+    "MountainCar": ("ppo", "MountainCar-v0", "rl-zoo", -112.0),
+    "Pendulum": ("ppo", "Pendulum-v1", "rl-zoo", -175.0),
+    "CartPole without velocities": ("ppo", "sandbox/CartPoleNoVel-v1", "rl-zoo", 475.0),
+    "Bicycle": ("ppo", "sandbox/Bicycle-v0", "fast", None),
+    "Bicycle to a goal": ("ppo", "sandbox/BicycleGoal-v0", "fast", None),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    listing = "\n".join(f"  {case}" for case in CASES)
+    parser = Parser(prog="sandbox bench learning", description=__doc__, epilog=f"cases:\n{listing}")
+    parser.add_argument("--seeds", type=count, default=5, metavar="N", help="default 5")
+    parser.add_argument("--case", choices=CASES, metavar="CASE", help="only one of those below")
+    parser.add_argument("--preset", metavar="NAME", help="another one than the case's")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
+    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
+    args = parser.parse(argv)
+    if args.job:
+        print(json.dumps(train(**args.job)))
+        return 0
+    import numpy as np
+
+    from agents.evaluation import interquartile_mean
+
+    measurements: list[dict[str, Any]] = []
+    rows = []
+    for case in [args.case] if args.case else CASES:
+        target = CASES[case][3]
+        runs = [measure(MODULE, case=case, preset=args.preset, seed=seed) for seed in range(args.seeds)]
+        measurements += runs
+        mean, low, high = interquartile_mean(np.array([run["return"] for run in runs]))
+        controls = [", ".join(f"{name} {value:.1f}" for name, value in runs[0]["controls"].items())]
+        reached = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+        seconds = spread([run["seconds"] for run in runs], 0)
+        rows.append((case, "" if target is None else f"{target:.0f}", reached, *controls, seconds))
+        print(f"{case}: {reached}, seeds " + ", ".join(f"{run['return']:.1f}" for run in runs), flush=True)
+    show(
+        f"Return of 100 episodes, interquartile mean over {args.seeds} seeds [95 % bootstrap interval]",
+        ("", "to reach", "reached", "controls", "seconds"),
+        rows,
+    )
+    keep(args.out, "learning", measurements)
+    return 0
+
+
+def train(case: str, preset: str | None, seed: int) -> dict[str, Any]:
+    """Train a preset once, and let it and the controls play the same 100 episodes."""
+    import gymnasium as gym
+    import numpy as np
+
+    import agents
+    from agents import vecenv
+    from agents.evaluation import evaluate
+    from agents.presets import find
+    from sandbox.train import build
+
+    name, env, own, _ = CASES[case]
+    settings = dict(find(env, name)[preset or own].settings)
+    n_timesteps, n_envs = settings.pop("n_timesteps"), settings.pop("n_envs", 8)
+    env_id, normalize = settings.pop("env_id", env), settings.pop("normalize", False)
+    config = {"seed": seed, "settings": settings, "normalize": normalize}
+    model = build(getattr(agents, name.upper()), config, vecenv.make(env_id, n_envs))
+    start = time.perf_counter()
+    model.learn(n_timesteps)
+    seconds = time.perf_counter() - start
+    result = evaluate(model, env_id, 100, seed=10_000)
+
+    class Policy:
+        """Actions that look at nothing."""
+
+        def __init__(self, still: bool):
+            self.space = gym.vector.utils.batch_space(model.action_space, 100)
+            self.space.seed(0)
+            self.still = still
+
+        def predict(self, obs: Any, **kwargs: Any) -> tuple[Any, None]:
+            actions = self.space.sample()
+            return (np.zeros_like(actions) if self.still else actions), None
+
+    names = {"random": False, "no control": True} if "Bicycle" in env else {"random": False}
+    controls = {what: evaluate(Policy(still), env_id, 100, seed=10_000).mean for what, still in names.items()}
+    lengths = float(result.lengths.mean())
+    return {
+        "return": result.mean,
+        "returns": result.returns.tolist(),
+        "mean_length": lengths,
+        "seconds": seconds,
+        "steps": model.num_timesteps,
+        "fast_path": str(model.fast_path),
+        "controls": controls,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {"ppo": "agents.ppo:PPO", "a2c": "agents.a2c:A2C", "reinforce": "agents.reinforce:REINFORCE"}
 BENCHES = {
+    "learning": ("sandbox.bench.learning", "what the presets reach, over seeds, beside random actions"),
+    "on-policy": ("sandbox.bench.on_policy", "PPO, A2C and a memory against Stable-Baselines3's and sb3-contrib's"),
     "env-steps": ("sandbox.bench.env_steps", "steps/s of our environments against Gymnasium's"),
     "ppo-cartpole": (
         "sandbox.bench.ppo_cartpole",
@@ -27,7 +29,11 @@ BENCHES = {
     ),
 }
 DEMOS = {
+    "bicycle": "learning to ride a bicycle, and a GIF of the ride",
     "cartpole_ppo": "the library in a page: train PPO, evaluate it, draw an episode",
+    "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
+    "masked_actions": "a taxi learns faster when it knows which actions are pointless",
+    "pole_from_pixels": "a pole balanced from pixels (minutes)",
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
 }
@@ -49,6 +55,7 @@ examples:
   sandbox train ppo CartPole-v1 --seeds 5           five runs, and how far they differ
   sandbox train CartPole-v1 --n-steps 32 --learning-rate lin_1e-3
   sandbox train Acrobot-v1 --n-envs 16 --n-timesteps 1e5 --policy-kwargs.net_arch '[128, 128]'
+  sandbox train BipedalWalker-v3 --normalize true   observations and rewards to a common scale
   sandbox train --resume runs/ppo/CartPole-v1_1     go on after Ctrl-C, a crash, or for longer (--n-timesteps)
 
 A SCHEDULE is a number, or lin_1e-3 (to 0 in a line), cos_1e-3 or step_1e-3. null means None.

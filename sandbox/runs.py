@@ -101,6 +101,8 @@ class Run:
                 raise FileError(f"{path}: damaged: {key} should be of type {kind.__name__}, not {config.get(key)!r}")
             if kind is int and config[key] < (key in ("n_envs", "n_timesteps", "eval_episodes")):
                 raise FileError(f"{path}: damaged: {key} can't be {config[key]}")
+        if not isinstance(config.get("normalize", False), bool | dict):  # the first runs have none
+            raise FileError(f"{path}: damaged: normalize should be true, false or a mapping")
         return cls(folder, config)
 
     def write_config(self) -> None:
@@ -149,4 +151,38 @@ def _versions() -> dict[str, str]:
 def write_evaluation(path: Path, returns: np.ndarray, lengths: np.ndarray) -> None:
     """Keep every return of the closing evaluation."""
     record = {"mean_return": float(returns.mean()), "returns": returns.tolist(), "lengths": lengths.tolist()}
+    write_text(path, json.dumps(record) + "\n")
+
+
+def write_seeds(
+    path: Path, runs: dict[int, Run], returns: dict[int, np.ndarray], iqm: tuple[float, float, float]
+) -> None:
+    """Keep what runs that differ in their seed have reached: every return, and the interquartile mean over the seeds.
+
+    Parameters
+    ----------
+    path : Path
+        Of the JSON file.
+    runs : dict of int to Run
+        By seed.
+    returns : dict of int to [n_episodes] floats
+        Of each seed's closing evaluation.
+    iqm : (mean, low, high)
+        The interquartile mean of the seeds' mean returns, and its 95 % interval.
+    """
+    shared = next(iter(runs.values())).config
+    record = {
+        **{key: shared.get(key) for key in ("algorithm", "env", "env_id", "preset", "n_timesteps")},
+        "interquartile_mean": iqm[0],
+        "interval": list(iqm[1:]),
+        "seeds": [
+            {
+                "seed": seed,
+                "folder": run.folder.name,
+                "mean_return": float(returns[seed].mean()),
+                "returns": returns[seed].tolist(),
+            }
+            for seed, run in runs.items()
+        ],
+    }
     write_text(path, json.dumps(record) + "\n")

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sandbox.training.checkpoint import atomic
 from sandbox.training.log import STEP, read_metrics
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 TRAINING, EVALUATION = "rollout/ep_rew_mean", "eval/mean_return"
+LABELS = {
+    TRAINING: "training: drawn actions, mean of the last 100 episodes",
+    EVALUATION: "evaluation: likeliest actions",
+}
 
 
 def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> None:
@@ -27,33 +35,108 @@ def plot_learning_curves(path: Path, tables: dict[str, Path], title: str) -> Non
         The metrics of each run, by its label.
     title : str
     """
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
     from matplotlib.lines import Line2D
+
+    with _axes(path, title) as axes:
+        for colour, (label, table) in enumerate(tables.items()):
+            for column, style in ((TRAINING, "-"), (EVALUATION, "o")):
+                steps, values = _curve(table, column)
+                if len(steps):
+                    name = f"{label} {column}".strip()
+                    axes.plot(steps, values, style, color=f"C{colour}", markersize=4, label=name)
+        # What a line and a dot are is said once, in grey; a colour is a run.
+        grey: dict[str, Any] = {"color": "grey", "markersize": 4}
+        handles = [Line2D([], [], label=LABELS[TRAINING], **grey)]
+        if any(line.get_linestyle() == "None" for line in axes.lines):
+            handles += [Line2D([], [], marker="o", linestyle="", label=LABELS[EVALUATION], **grey)]
+        if len(tables) > 1:
+            handles += [Line2D([], [], color=f"C{colour}", label=label) for colour, label in enumerate(tables)]
+        axes.legend(handles=handles, frameon=False, fontsize=8)
+
+
+def plot_seeds(path: Path, tables: Sequence[Path], title: str) -> None:
+    """Draw what runs that differ in their seed have in common: the interquartile mean, and how sure it is.
+
+    It is the bold line, and the band its 95 % interval by the bootstrap over the seeds; each seed is a faint line.
+    Drawn are the evaluations, or, where fewer than three are common to all, the running means of training.
+
+    Parameters
+    ----------
+    path : Path
+        Of the PNG.
+    tables : sequence of Path
+        The metrics of each run.
+    title : str
+    """
+    from agents.evaluation import interquartile_mean
+
+    for column in (EVALUATION, TRAINING):
+        curves = [_curve(table, column) for table in tables]
+        grid, values = common_grid(curves)
+        if len(grid) >= 3:
+            break
+    with _axes(path, title) as axes:
+        if len(grid):
+            mean, low, high = interquartile_mean(values, n_resamples=2_000)
+            for i, (steps, single) in enumerate(curves):
+                axes.plot(steps, single, color="C0", alpha=0.35, linewidth=0.9, label="" if i else "single seeds")
+            axes.fill_between(grid, low, high, color="C0", alpha=0.2, linewidth=0, label="95 % interval")
+            marker = "o" if column == EVALUATION else ""
+            axes.plot(grid, mean, color="C0", linewidth=2.5, marker=marker, markersize=5, label="interquartile mean")
+            axes.legend(title=LABELS[column], title_fontsize=8, alignment="left", frameon=False, fontsize=8)
+
+
+def common_grid(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Several curves on the same steps: those of the shortest curve that lie within all, the others interpolated.
+
+    Parameters
+    ----------
+    curves : sequence of (steps, values)
+
+    Returns
+    -------
+    steps : [G] floats
+        None at all if a curve is empty.
+    values : [S, G] floats
+
+    Examples
+    --------
+    >>> long, short = (np.array([0, 10, 20]), np.array([0, 1, 2])), (np.array([5, 20]), np.array([5, 8]))
+    >>> steps, values = common_grid([long, short])
+    >>> steps.tolist(), values.tolist()
+    ([5, 20], [[0.5, 2.0], [5.0, 8.0]])
+    """
+    shortest = min((steps for steps, _ in curves), key=len)
+    if not len(shortest):
+        return np.empty(0), np.empty((len(curves), 0))
+    first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
+    grid = shortest[(first <= shortest) & (shortest <= last)]
+    return grid, np.stack([np.interp(grid, steps, values) for steps, values in curves])
+
+
+def _curve(table: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps at which a table has a number, and the numbers."""
+    columns = read_metrics(table)
+    steps = np.array(columns[STEP])
+    values = np.array(columns.get(column, np.full(len(steps), np.nan)))
+    there = np.isfinite(values)
+    return steps[there], values[there]
+
+
+@contextmanager
+def _axes(path: Path, title: str) -> Iterator[Axes]:
+    """Empty axes for return against steps; after the block they are the picture at `path`."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
     from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for colour, (label, table) in enumerate(tables.items()):
-        columns = read_metrics(table)
-        steps = np.array(columns[STEP])
-        for column, style in ((TRAINING, "-"), (EVALUATION, "o")):
-            values = np.array(columns.get(column, []))
-            there = np.isfinite(values)
-            if there.any():
-                name = f"{label} {column}".strip()
-                axes.plot(steps[there], values[there], style, color=f"C{colour}", markersize=4, label=name)
-    axes.set(xlabel="steps of the environment", ylabel="return of an episode", title=title)
+    axes.set(xlabel="steps of the environment", ylabel="return of an episode")
+    axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    # What a line and a dot are is said once, in grey; a colour is a run.
-    grey: dict[str, Any] = {"color": "grey", "markersize": 4}
-    handles = [Line2D([], [], label="training: drawn actions, mean of the last 100 episodes", **grey)]
-    if any(line.get_linestyle() == "None" for line in axes.lines):
-        handles += [Line2D([], [], marker="o", linestyle="", label="evaluation: likeliest actions", **grey)]
-    if len(tables) > 1:
-        handles += [Line2D([], [], color=f"C{colour}", label=label) for colour, label in enumerate(tables)]
-    axes.legend(handles=handles, frameon=False, fontsize=8)
+    yield axes
     with atomic(path) as draft:
         figure.savefig(draft)
 

@@ -5,6 +5,8 @@ The command line is one caller; a configuration is a plain dictionary, and so ar
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
 import signal
 import sys
@@ -21,13 +23,14 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents import vecenv
-from agents.checkpoint import KIND, load_agent, save_agent
-from agents.evaluation import Evaluation, evaluate
+from agents.checkpoint import KIND, NORMALIZER, load_agent, save_agent, statistics
+from agents.evaluation import Evaluation, evaluate, normalized
 from agents.onpolicy import OnPolicyLoop
 from sandbox import show
+from sandbox.flags import nearest
 from sandbox.runs import Run, write_evaluation
 from sandbox.training import schedules
 from sandbox.training.checkpoint import FileError, load_tensors
@@ -48,7 +51,9 @@ def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
         The class that ``config["algorithm"]`` names.
     config : dict
         ``seed``, and ``settings``: constructor arguments, schedules in their short text form. If a setting names the
-        file of an encoder, what rebuilds the encoder takes its place: the run shall not depend on that file.
+        file of an encoder, what rebuilds the encoder takes its place: the run shall not depend on that file. With
+        ``normalize`` observations and rewards go through SB3's ``VecNormalize``; a mapping has that one's arguments, of
+        which ``gamma`` is by default the algorithm's.
     envs : VecEnv
         To train in.
 
@@ -62,10 +67,29 @@ def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
         settings[name] = schedules.parse(settings[name]) if isinstance(settings[name], str) else settings[name]
     # A small network is faster on the processor, also where there is a GPU; SB3 says so, too.
     settings["device"] = pick_device(settings.get("device", "cpu" if settings["policy"] == "MlpPolicy" else "auto"))
+    if config.get("normalize", False) is not False:  # the first runs have no such entry, and an empty mapping is one
+        gamma = settings.get("gamma", inspect.signature(algorithm).parameters["gamma"].default)
+        given = config["normalize"] if isinstance(config["normalize"], dict) else {}
+        envs = _normalizing(envs, {"gamma": gamma, **given})
     model = algorithm(env=envs, seed=config["seed"], **settings)
     if config["settings"].get("encoder") is not None:
-        config["settings"]["encoder"] = model.policy_kwargs["features_extractor_kwargs"]["encoder"]
+        kwargs = model.policy_kwargs  # a recurrent one is the policy's memory
+        spec = kwargs["memory"] if "memory" in kwargs else kwargs["features_extractor_kwargs"]["encoder"]
+        config["settings"]["encoder"] = spec
     return model
+
+
+def _normalizing(envs: VecEnv, settings: dict[str, Any]) -> VecNormalize:
+    """`envs` under ``VecNormalize``, which itself checks little of what it is given."""
+    for name, value in settings.items():
+        if name not in NORMALIZER:
+            raise ValueError(f"normalize: VecNormalize has no {name!r}{nearest(name, NORMALIZER)}")
+        if type(value) not in (NORMALIZER[name], int if NORMALIZER[name] is float else NORMALIZER[name]):
+            raise ValueError(f"normalize: {name} should be of type {NORMALIZER[name].__name__}, not {value!r}")
+    try:
+        return VecNormalize(envs, **settings)
+    except KeyError as error:
+        raise ValueError(f"normalize: norm_obs_keys names {error}, which the observations do not have") from error
 
 
 def policy_for(space: gym.Space) -> str:
@@ -106,9 +130,16 @@ class RunCallback(BaseCallback):
         self.checkpoint_seconds = checkpoint_seconds
         self.interrupted = False
 
+    def keep_statistics(self, model: OnPolicyLoop) -> None:
+        """Of the normaliser: one value that is not finite spoils them, and the last good agent needs its own."""
+        self.statistics = copy.deepcopy(statistics(model.get_vec_normalize_env()))
+
     def _on_training_start(self) -> None:
         self.next_eval = self.num_timesteps + self.eval_every if self.eval_every else math.inf
         self.last_checkpoint = time.monotonic()
+
+    def _on_rollout_start(self) -> None:
+        self.keep_statistics(self.model)
 
     def _on_step(self) -> bool:
         return not self.interrupted
@@ -180,11 +211,14 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     began = time.monotonic()
     with ProgressLine("training", total, "steps", done) as progress, closing(envs):
         callback = RunCallback(run, progress, envs, best_return)
+        callback.keep_statistics(model)
         with _ctrl_c(lambda: setattr(callback, "interrupted", True)):
             try:
                 model.learn(max(total - done, 0), callback, log_interval=log_interval, reset_num_timesteps=not resume)
             except Exception:
                 if all(bool(torch.isfinite(weights).all()) for weights in model.policy.parameters()):
+                    for name, seen in statistics(model.get_vec_normalize_env()).items():
+                        vars(seen).update(vars(callback.statistics[name]))
                     save_agent(model, run.checkpoint(model.num_timesteps))
                 raise
             finally:
@@ -257,6 +291,7 @@ def record(model: Any, env_id: str, seed: int = EVAL_SEED, max_frames: int = 300
             return [], 1.0
     frames: list[np.ndarray] = []
     every, step, state, start, ended = 1, 0, None, np.ones(1, bool), False
+    see = normalized(model)
     with gym.make(env_id, render_mode="rgb_array") as env:
         obs, _ = env.reset(seed=seed)
         while not ended and step < MAX_STEPS:
@@ -264,8 +299,8 @@ def record(model: Any, env_id: str, seed: int = EVAL_SEED, max_frames: int = 300
                 frames.append(np.asarray(env.render()))
             if len(frames) == max_frames:
                 frames, every = frames[::2], 2 * every
-            action, state = model.predict(obs, state=state, episode_start=start, deterministic=True)
-            obs, _, terminated, truncated, _ = env.step(action)
+            action, state = model.predict(see(obs), state=state, episode_start=start, deterministic=True)
+            obs, _, terminated, truncated, _ = env.step(action[()])  # a number, not an array of no dimension
             start, ended, step = np.zeros(1, bool), terminated or truncated, step + 1
         frames.append(np.asarray(env.render()))
         fps = float(env.metadata.get("render_fps", 30)) / every

@@ -14,12 +14,17 @@ from sandbox.flags import Parser, count
 MODULE = "sandbox.bench.learning"
 CASES = {  # algorithm, environment, preset, and the return to be reached
     "CartPole": ("ppo", "CartPole-v1", "rl-zoo", 500.0),
+    "CartPole, fast": ("ppo", "CartPole-v1", "fast", 500.0),
+    "Pendulum": ("ppo", "Pendulum-v1", "rl-zoo", -175.0),
+    "Pendulum, fast": ("ppo", "Pendulum-v1", "fast", -175.0),
+    "Bicycle": ("ppo", "sandbox/Bicycle-v0", "fast", None),
+    "CartPole without velocities": ("ppo", "sandbox/CartPoleNoVel-v1", "rl-zoo", 475.0),
+    "MountainCar, fast": ("ppo", "MountainCar-v0", "fast", -112.0),
+    "Acrobot, fast": ("ppo", "Acrobot-v1", "fast", -75.0),
+    "MountainCarContinuous, fast": ("ppo", "MountainCarContinuous-v0", "fast", 90.0),
+    "Bicycle to a goal": ("ppo", "sandbox/BicycleGoal-v0", "fast", None),
     "Acrobot": ("ppo", "Acrobot-v1", "rl-zoo", -75.0),
     "MountainCar": ("ppo", "MountainCar-v0", "rl-zoo", -112.0),
-    "Pendulum": ("ppo", "Pendulum-v1", "rl-zoo", -175.0),
-    "CartPole without velocities": ("ppo", "sandbox/CartPoleNoVel-v1", "rl-zoo", 475.0),
-    "Bicycle": ("ppo", "sandbox/Bicycle-v0", "fast", None),
-    "Bicycle to a goal": ("ppo", "sandbox/BicycleGoal-v0", "fast", None),
 }
 
 
@@ -51,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds = spread([run["seconds"] for run in runs], 0)
         rows.append((case, "" if target is None else f"{target:.0f}", reached, *controls, seconds))
         print(f"{case}: {reached}, seeds " + ", ".join(f"{run['return']:.1f}" for run in runs), flush=True)
+        keep(args.out, "learning", measurements)  # after each case: all of them take an hour
     show(
         f"Return of 100 episodes, interquartile mean over {args.seeds} seeds [95 % bootstrap interval]",
         ("", "to reach", "reached", "controls", "seconds"),
         rows,
     )
-    keep(args.out, "learning", measurements)
     return 0
 
 

@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         returns = [[pair[i]["return"] for pair in pairs] for i in (0, 1)]
         rows.append((case, spread(rates[0], 0), spread(rates[1], 0), spread(ratio), *(spread(r, 0) for r in returns)))
         print(f"{case}: {spread(ratio)}", flush=True)
+        keep(args.out, "on-policy", measurements)
     show(
         f"Steps/s on one thread, and the mean return of the last episodes: median [min, max] of {args.repeats} seeds",
         ("", "theirs", "ours", "ratio", "return, theirs", "ours"),
         rows,
     )
-    keep(args.out, "on-policy", measurements)
     return 0
 
 

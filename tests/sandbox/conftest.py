@@ -88,7 +88,7 @@ class Odd(gym.Env):
         if self.trouble == "reset":
             raise RuntimeError("the reset's own words")
         self.t = 0
-        return np.zeros(2, np.float32), {}
+        return np.full(2, np.nan if self.trouble == "nan-reset" else 0.0, np.float32), {}
 
     def step(self, action):
         self.t += 1

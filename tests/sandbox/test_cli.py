@@ -108,7 +108,6 @@ BAD = [
     (["train", ENV, "--preset", "fast"], ["'fast'", ENV, "none"]),
     (["train", ENV, "--encoder", "nature_cn"], ["'nature_cn'", "nature_cnn"]),
     (["train", ENV, "--encoder", "missing.safetensors"], ["missing.safetensors", "no such file"]),
-    (["train", ENV, "--encoder", "lstm"], ["lstm"]),
     (["train", ENV, "--encoder", "nature_cnn"], ["(10, 5)"]),
     (["train", ENV, "--freeze-encoder", "true"], ["encoder"]),
     (["train", ENV, "--n-stepz", "3"], ["--n-stepz", "--n-steps"]),
@@ -119,6 +118,17 @@ BAD = [
     (["train", ENV, "--seed", "x"], ["--seed", "'x'"]),
     (["train", ENV, "--seed", "-1"], ["eed"]),
     (["train", ENV, "--eval-every", "-5"], ["--eval-every"]),
+    (["train", ENV, "--normalize", "maybe"], ["--normalize", "'maybe'", "true", "false"]),
+    (["train", ENV, "--normalize", "3"], ["--normalize", "'3'", "true", "false"]),
+    (["train", ENV, "--normalize", "{norm_obs: ["], ["--normalize"]),
+    (["train", ENV, "--normalize", "{norm_obz: true}"], ["normalize", "'norm_obz'", "norm_obs"]),
+    (["train", ENV, "--normalize.norm_rewards", "true"], ["normalize", "'norm_rewards'", "norm_reward"]),
+    (["train", ENV, "--normalize", "{norm_obs: 1}"], ["norm_obs", "bool", "1"]),
+    (["train", ENV, "--normalize", "{clip_obs: true}"], ["clip_obs", "float", "True"]),
+    (["train", ENV, "--normalize", "{clip_obs: high}"], ["clip_obs", "float", "'high'"]),
+    (["train", ENV, "--normalize", "{training: false}"], ["training"]),
+    (["train", ENV, "--normalize", "{norm_obs_keys: [x]}"], ["norm_obs_keys"]),
+    (["train", "FrozenLake-v1", "--normalize", "true"], ["Discrete"]),
     (["train", ENV, "--learning-rate", "fast"], ["--learning-rate", "lin_1e-3"]),
     (["train", ENV, "--learning-rate", "-1"], ["learning rate"]),
     (["train", ENV, "--batch-size", "1"], ["batch_size"]),
@@ -200,6 +210,18 @@ def test_without_tensorboard_the_pip_line(refused, without, tmp_path):
     assert not list(tmp_path.rglob("*"))
 
 
+def test_without_box2d_the_pip_line(refused, without, finished, tmp_path):
+    without("Box2D")
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        sys.modules.pop(name)
+    line = refused("train", "LunarLander-v3", *TINY, "--out", "r")
+    assert "'LunarLander-v3' needs Box2D: pip install 'rl-unsup-sandbox[box2d]'" in line
+    assert not (tmp_path / "r").exists()
+    damage_config("env_id", "LunarLander-v3")(finished)
+    for entrance in ENTRANCES:
+        assert "pip install 'rl-unsup-sandbox[box2d]'" in refused(*entrance, finished.folder)
+
+
 def test_without_pygame_no_window_but_the_pip_line(refused, without, finished):
     without("pygame")
     line = refused("watch", finished.folder, "--in", "window")
@@ -208,7 +230,7 @@ def test_without_pygame_no_window_but_the_pip_line(refused, without, finished):
 
 def test_without_pygame_gymnasiums_own_task_still_trains_and_watching_it_gives_the_pip_line(cli, refused, without):
     without("pygame")
-    done = cli("train", "MountainCar-v0", *TINY, "--out", "r")
+    done = cli("train", "MountainCar-v0", "--preset", "none", *TINY, "--out", "r")
     assert done.code == 0
     assert "pip install" in done.out + done.err
     assert not Path("r/ppo/MountainCar-v0_1/episode.gif").exists()
@@ -268,6 +290,9 @@ DAMAGES = {
     "seed a word": damage_config("seed", "x"),
     "steps a word": damage_config("n_timesteps", "many"),
     "envs negative": damage_config("n_envs", -1),
+    "normalize a number": damage_config("normalize", 3),
+    "normalize unknown": damage_config("normalize", {"norm_obz": True}),
+    "normalize where the agent was not": damage_config("normalize", True),
     "another network": damage_config("settings", {"policy_kwargs": {"net_arch": [7]}}),
     "no agent": lambda run: run.model.unlink(),
     "empty agent": write("model/agent.safetensors", b""),
@@ -275,6 +300,15 @@ DAMAGES = {
     "cut agent": lambda run: run.model.write_bytes(run.model.read_bytes()[:-100]),
     "flipped agent": lambda run: flip(run.model),
 }
+
+
+@pytest.mark.parametrize(
+    "flags", [["--normalize", "false"], ["--normalize", "true"], ["--seed", "0"], ["--eval-every", "0"]], ids=" ".join
+)
+def test_a_resumed_run_takes_no_new_settings_not_even_false_or_zero(refused, finished, snapshot, flags):
+    before = snapshot(finished.folder)
+    assert flags[0] in refused("train", "--resume", finished.folder, *flags)
+    assert snapshot(finished.folder) == before
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES, ids=" ".join)

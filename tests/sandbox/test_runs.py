@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sandbox.runs import Run, write_evaluation
+from sandbox.runs import Run, write_evaluation, write_seeds
 from sandbox.training.checkpoint import FileError
 
 CONFIG = {
@@ -108,6 +108,33 @@ def test_drafts_and_other_files_are_no_checkpoints(tmp_path):
     for name in (".step_000000000002.abcd.safetensors", "step_3.txt", "notes.safetensors"):
         (run.folder / "checkpoints" / name).write_text("x")
     assert [path.name for path in run.checkpoints()] == ["step_000000000001.safetensors"]
+
+
+@pytest.mark.parametrize("normalize", ["missing", True, False, {"norm_obs": True}], ids=str)
+def test_a_run_may_normalise_and_the_first_ones_do_not_say(tmp_path, normalize):
+    config = {**CONFIG, "normalize": normalize} if normalize != "missing" else CONFIG
+    run = Run.create(tmp_path, config, [])
+    assert Run.open(run.folder).config == config
+
+
+@pytest.mark.parametrize("normalize", [3, "yes", None, [1]], ids=str)
+def test_a_config_with_another_word_for_it_is_damaged(tmp_path, normalize):
+    run = Run.create(tmp_path, {**CONFIG, "normalize": normalize}, [])
+    with pytest.raises(FileError, match=r"config\.yml: damaged: normalize"):
+        Run.open(run.folder)
+
+
+def test_seeds_are_kept_with_every_return(tmp_path):
+    runs = {seed: create(tmp_path) for seed in (3, 4)}
+    write_seeds(tmp_path / "s.json", runs, {3: np.array([1.0, 2.0]), 4: np.array([5.0])}, (3.25, 1.5, 5.0))
+    assert json.loads((tmp_path / "s.json").read_text()) == {
+        "algorithm": "ppo", "env": "sandbox/Catch-v0", "env_id": "sandbox/Catch-v0", "preset": "none",
+        "n_timesteps": 64, "interquartile_mean": 3.25, "interval": [1.5, 5.0],
+        "seeds": [
+            {"seed": 3, "folder": "sandbox-Catch-v0_1", "mean_return": 1.5, "returns": [1.0, 2.0]},
+            {"seed": 4, "folder": "sandbox-Catch-v0_2", "mean_return": 5.0, "returns": [5.0]},
+        ],
+    }  # fmt: skip
 
 
 def test_an_evaluation_keeps_every_return(tmp_path):

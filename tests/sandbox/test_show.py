@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sandbox import show
-from sandbox.show import plot_learning_curves, show_in_terminal, write_gif
+from sandbox.show import common_grid, plot_learning_curves, plot_seeds, show_in_terminal, write_gif
 from sandbox.training.log import MetricsCSV
 
 
@@ -121,6 +121,66 @@ def test_each_run_has_its_colour_and_its_name(tmp_path, drawn):
     plot_learning_curves(tmp_path / "p.png", tables, "")
     assert len(drawn) == 3
     assert all(any(label.startswith(name) for label in drawn) for name in tables)
+
+
+def seeds(folder, column, curves):
+    """A table for each curve, a mapping of step to value."""
+    rows = [[(step, {column: value}) for step, value in curve.items()] for curve in curves]
+    return [table(folder / f"{i}.csv", own) for i, own in enumerate(rows)]
+
+
+CURVES = [{10: 0.0, 20: 4.0, 30: 0.0}, {10: 1.0, 20: 4.0, 30: 10.0}, {10: 2.0, 20: 4.0, 30: 20.0}]
+CURVES += [{10: 90.0, 20: 4.0, 30: 90.0}]
+
+
+@pytest.mark.parametrize("column", ["eval/mean_return", "rollout/ep_rew_mean"])
+def test_several_seeds_are_their_interquartile_mean_a_band_and_each_of_them_faintly(
+    tmp_path, drawn, column, monkeypatch
+):
+    from matplotlib.axes import Axes
+
+    bands = []
+    monkeypatch.setattr(Axes, "fill_between", lambda self, *args, **kwargs: bands.append(args))
+    plot_seeds(tmp_path / "p.png", seeds(tmp_path, column, CURVES), "a title")
+    steps, mean = drawn["interquartile mean"]
+    assert (steps, mean) == ([10.0, 20.0, 30.0], [1.5, 4.0, 15.0])
+    assert drawn["single seeds"] == ([10.0, 20.0, 30.0], [0.0, 4.0, 0.0])
+    ((grid, low, high),) = bands
+    assert grid.tolist() == steps
+    assert (low <= mean).all()
+    assert (mean <= high).all()
+    assert low[1] == high[1] == 4.0
+    assert high[0] > 20  # now and then most of the draws are the lucky seed
+    with Image.open(tmp_path / "p.png") as image:
+        assert image.format == "PNG"
+
+
+def test_evaluations_go_before_training_where_there_are_enough(tmp_path, drawn):
+    few = [{"rollout/ep_rew_mean": float(t), **({"eval/mean_return": 50.0} if t > 1 else {})} for t in range(4)]
+    tables = [table(tmp_path / f"{i}.csv", [*enumerate(few)]) for i in range(2)]
+    plot_seeds(tmp_path / "p.png", tables, "")
+    assert drawn["interquartile mean"][1] == [0.0, 1.0, 2.0, 3.0]
+    many = [{"rollout/ep_rew_mean": float(t), "eval/mean_return": 50.0} for t in range(4)]
+    tables = [table(tmp_path / f"{i}.csv", [*enumerate(many)]) for i in range(2, 4)]
+    plot_seeds(tmp_path / "p.png", tables, "")
+    assert drawn["interquartile mean"][1] == [50.0] * 4
+
+
+def test_curves_with_other_steps_meet_on_those_that_all_have_passed():
+    steps, values = common_grid(
+        [(np.array([0.0, 10.0, 40.0]), np.array([0.0, 1.0, 4.0])), (np.array([5.0, 9.0, 15.0, 30.0]), np.ones(4))]
+    )
+    assert steps.tolist() == [10.0]
+    assert values.tolist() == [[1.0], [1.0]]
+    apart = [(np.array([0.0, 1.0]), np.zeros(2)), (np.array([5.0, 6.0]), np.zeros(2))]
+    assert common_grid(apart)[1].shape == (2, 0)
+
+
+@pytest.mark.parametrize("curves", [[{}, {}], [{}, {1: 2.0}], [{1: 1.0}, {9: 1.0}]], ids=str)
+def test_seeds_with_nothing_in_common_are_a_picture_and_no_error_or_warning(tmp_path, curves, recwarn):
+    plot_seeds(tmp_path / "p.png", seeds(tmp_path, "rollout/ep_rew_mean", curves), "nothing yet")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("rows", [[], [(1, {"loss": 1.0})], [(1, {"rollout/ep_rew_mean": float("nan")})]], ids=len)

@@ -22,7 +22,7 @@ from agents.ppo import PPO
 from sandbox import train as training
 from sandbox import zoo
 from sandbox.runs import Run
-from sandbox.train import build, load_latest, policy_for, trained
+from sandbox.train import EVAL_SEED, build, load_latest, policy_for, record, trained
 from sandbox.training.checkpoint import FileError, load_tensors
 from sandbox.training.log import STEP, read_metrics
 
@@ -94,7 +94,7 @@ def test_the_folder_has_everything_and_everything_is_valid(debug):
     assert 0 < config.pop("eval_every") < 1024
     assert config == {
         "algorithm": "ppo", "env": "CartPole-v1", "env_id": "sandbox/CartPole-v1", "preset": "debug", "seed": 0,
-        "n_timesteps": 1024, "n_envs": 4, "eval_episodes": 20,
+        "n_timesteps": 1024, "n_envs": 4, "normalize": False, "eval_episodes": 20,
         "settings": {"n_steps": 32, "batch_size": 64, "n_epochs": 2},
     }  # fmt: skip
     assert (folder / "command.txt").read_text() == "sandbox train CartPole-v1 --preset debug\n"
@@ -159,10 +159,20 @@ def test_several_seeds_are_compared_in_words_and_a_picture(cli):
     for n, seed in enumerate((5, 6, 7), 1):
         assert Run.open(f"runs/ppo/sandbox-Catch-v0_{n}").config["seed"] == seed
         assert f"seed {seed}: " in done.out
-    pictures = list(Path("runs/ppo").glob("*.png"))
-    assert len(pictures) == 1
-    assert str(pictures[0]) in done.out
-    assert is_picture(pictures[0])
+    picture = Path("runs/ppo/sandbox-Catch-v0_1_to_3_seeds.png")
+    assert list(Path("runs/ppo").glob("*.png")) == [picture]
+    assert str(picture) in done.out
+    assert is_picture(picture)
+    kept = json.loads(picture.with_suffix(".json").read_text())
+    assert str(picture.with_suffix(".json")) in done.out
+    low, high = kept["interval"]
+    assert f"interquartile mean {kept['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}]" in done.out
+    for n, (seed, entry) in enumerate(zip((5, 6, 7), kept["seeds"], strict=True), 1):
+        result = json.loads(Path(f"runs/ppo/sandbox-Catch-v0_{n}/evaluation.json").read_text())
+        assert entry == {
+            "seed": seed, "folder": f"sandbox-Catch-v0_{n}",
+            "mean_return": result["mean_return"], "returns": result["returns"],
+        }  # fmt: skip
 
 
 def test_flags_go_over_the_preset(cli):
@@ -200,8 +210,8 @@ def test_preset_none_is_the_algorithms_own_defaults_in_gymnasiums_own_environmen
 
 def test_a_plain_gymnasium_id_without_a_preset(cli):
     argv = ["--n-timesteps", "64", "--n-envs", "2", "--n-steps", "32", "--batch-size", "64", "--eval-every", "0"]
-    assert cli("train", "MountainCar-v0", *argv).code == 0
-    run = Run.open("runs/ppo/MountainCar-v0_1")
+    assert cli("train", "FrozenLake-v1", *argv).code == 0
+    run = Run.open("runs/ppo/FrozenLake-v1_1")
     assert run.config["preset"] == "none"
     assert is_picture(run.folder / "episode.gif")
 
@@ -478,6 +488,173 @@ def test_an_older_good_agent_is_still_there_after_a_nan(cli, odd, monkeypatch):
     load_latest(model, run)
     assert all(np.isfinite(tensor.detach().numpy()).all() for tensor in model.policy.parameters())
     assert model.num_timesteps >= 512
+
+
+# -- normalised --------------------------------------------------------------------------------------------------------
+
+POLE = "sandbox/CartPole-v1"
+NORMALIZED = ["--n-timesteps", "512", "--n-envs", "4", "--n-steps", "16", "--batch-size", "32", "--n-epochs", "1"]
+NORMALIZED += ["--eval-every", "0", "--normalize"]
+
+
+@pytest.fixture(scope="module")
+def pole(tmp_path_factory):
+    from sandbox.cli import main
+
+    root = tmp_path_factory.mktemp("normalised")
+    assert main(["train", POLE, *NORMALIZED, "true", "--out", str(root)]) == 0
+    return root / "ppo" / "sandbox-CartPole-v1_1"
+
+
+@pytest.fixture
+def upright(pole, tmp_path):
+    """A finished run under VecNormalize, a copy for each test."""
+    return Run.open(shutil.copytree(pole, tmp_path / "runs" / "ppo" / pole.name))
+
+
+def test_a_normalised_run_says_so_in_its_configuration_and_keeps_the_statistics(upright):
+    assert upright.config["normalize"] is True
+    record, tensors = agent(upright.model)
+    assert record["normalizer"]["gamma"] == 0.99
+    assert tensors["normalizer.obs.count"] == pytest.approx(512 + 4, abs=1e-3)  # every step and the first reset
+    assert tensors["normalizer.returns.count"] == pytest.approx(512, abs=1e-3)
+    assert trained(PPO, upright).fast_path.kind == "by hand"
+
+
+def test_eval_of_a_normalised_run_is_its_closing_evaluation(cli, upright):
+    result = json.loads((upright.folder / "evaluation.json").read_text())
+    done = cli("eval", upright.folder, "--seed", EVAL_SEED)
+    mean, spread = np.mean(result["returns"]), 1.96 * np.std(result["returns"], ddof=1) / 10
+    assert f"return {mean:.1f} ± {spread:.1f}, from" in done.out
+    assert result["returns"] == result["lengths"]  # and not what the normaliser makes of one a step
+    # Without the statistics it is another agent.
+    model = trained(PPO, upright)
+    model.get_vec_normalize_env().obs_rms.mean += 1.0
+    assert training.evaluate(model, POLE, 100, seed=EVAL_SEED).returns.tolist() != result["returns"]
+
+
+def test_evaluations_beside_training_are_those_of_the_environment_itself(cli):
+    argv = [*NORMALIZED, "true", "--eval-every", "64", "--eval-episodes", "4"]
+    assert cli("train", POLE, *argv).code == 0
+    run = Run.open("runs/ppo/sandbox-CartPole-v1_1")
+    best = np.nanmax(read_metrics(run.metrics)["eval/mean_return"])
+    model = trained(PPO, run, best=True)
+    assert training.evaluate(model, POLE, 4, seed=EVAL_SEED).mean == best >= 8.0  # the statistics of then, too
+
+
+def test_an_episode_is_drawn_from_what_the_agent_was_trained_on(upright, monkeypatch):
+    model, shown, predict = trained(PPO, upright), [], PPO.predict
+
+    def spy(self, obs, *args, **kwargs):
+        shown.append(obs)
+        return predict(self, obs, *args, **kwargs)
+
+    monkeypatch.setattr(PPO, "predict", spy)
+    model.get_vec_normalize_env().obs_rms.mean = np.array([0.0, 0.0, 0.0, 100.0])
+    count = model.get_vec_normalize_env().obs_rms.count
+    record(model, POLE, max_frames=8)
+    assert (np.array(shown)[:, 3] == -10).all()  # cut off there
+    assert (np.abs(np.array(shown)[:, 2]) < 5).all()
+    assert model.get_vec_normalize_env().obs_rms.count == count
+
+
+def test_an_agent_with_a_memory_is_evaluated_drawn_and_resumed_under_a_normaliser_too(cli):
+    assert cli("train", POLE, *NORMALIZED, "true", "--encoder", "lstm").code == 0
+    run = Run.open("runs/ppo/sandbox-CartPole-v1_1")
+    result = json.loads((run.folder / "evaluation.json").read_text())
+    assert f"return {np.mean(result['returns']):.1f} ±" in cli("eval", run.folder, "--seed", EVAL_SEED).out
+    (run.folder / "episode.gif").unlink()
+    assert cli("watch", run.folder).code == 0
+    assert is_picture(run.folder / "episode.gif")
+    assert cli("train", "--resume", run.folder, "--n-timesteps", 576).code == 0
+    assert agent(run.model)[1]["normalizer.obs.count"] == pytest.approx(2 * 4 + 576, abs=1e-3)
+
+
+def test_watching_plays_the_episode_that_training_has_drawn(cli, upright):
+    drawn = (upright.folder / "episode.gif").read_bytes()
+    (upright.folder / "episode.gif").unlink()
+    assert cli("watch", upright.folder, "--seed", EVAL_SEED).code == 0
+    with Image.open(upright.folder / "episode.gif") as image:
+        n_frames = image.n_frames
+    (upright.folder / "episode.gif").write_bytes(drawn)
+    with Image.open(upright.folder / "episode.gif") as image:
+        assert image.n_frames == n_frames
+
+
+def test_a_normalised_run_goes_on_with_the_same_statistics(cli, upright):
+    before = agent(upright.model)[1]
+    done = cli("train", "--resume", upright.folder, "--n-timesteps", 576)
+    assert done.code == 0, done.err
+    after = agent(upright.model)[1]
+    assert after["normalizer.obs.count"] == pytest.approx(2 * 4 + 576, abs=1e-3)  # it begins with a reset
+    assert after["normalizer.returns.count"] == pytest.approx(576, abs=1e-3)
+    # An eighth more of the same: the mean moves by less than its own spread, and does move.
+    moved = (after["normalizer.obs.mean"] - before["normalizer.obs.mean"]).abs()
+    assert (moved > 0).all()
+    assert (moved < before["normalizer.obs.var"].sqrt()).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "config", "gamma"),
+    [
+        (["true"], True, 0.99),
+        (["true", "--gamma", "0.5"], True, 0.5),
+        (["{norm_reward: false, clip_obs: 3}"], {"norm_reward": False, "clip_obs": 3}, 0.99),
+        (["{gamma: 0.25}", "--gamma", "0.5"], {"gamma": 0.25}, 0.25),
+        (["{}"], {}, 0.99),
+        (["false"], False, None),
+    ],
+    ids=str,
+)
+def test_normalisation_has_the_algorithms_gamma_and_what_else_it_is_told(cli, flags, config, gamma):
+    assert cli("train", POLE, *NORMALIZED, *flags).code == 0
+    run = Run.open("runs/ppo/sandbox-CartPole-v1_1")
+    assert run.config["normalize"] == config
+    normalizer = trained(PPO, run).get_vec_normalize_env()
+    assert (normalizer and normalizer.gamma) == gamma
+    if config and config is not True and "clip_obs" in config:
+        assert (normalizer.norm_obs, normalizer.norm_reward, normalizer.clip_obs) == (True, False, 3)
+
+
+def test_flags_go_over_a_presets_normalisation_and_into_its_mapping(cli, monkeypatch):
+    from agents import presets
+
+    preset = presets.Preset("ppo", POLE, "mine", "", {"n_timesteps": 64, "n_envs": 2, "n_steps": 16})
+    for own, flags, want in (
+        (True, [], True),
+        (True, ["--normalize", "false"], False),
+        (True, ["--normalize.norm_obs", "false"], {"norm_obs": False}),
+        ({"clip_obs": 5.0}, ["--normalize.norm_obs", "false"], {"clip_obs": 5.0, "norm_obs": False}),
+        ({"clip_obs": 5.0}, ["--normalize", "true"], True),
+    ):
+        mine = {**preset.settings, "normalize": own}
+        monkeypatch.setattr(presets, "presets", lambda mine=mine: (presets.Preset("ppo", POLE, "mine", "", mine),))
+        assert cli("train", POLE, "--batch-size", "32", "--eval-every", "0", "--out", "r", *flags).code == 0
+        folder = max(Path("r/ppo").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+        assert Run.open(folder).config["normalize"] == want
+
+
+@pytest.mark.parametrize(
+    ("trouble", "when"), [("nan", 2), ("nan", 300), ("reward", 2), ("reward", 300), ("nan-reset", 0)]
+)
+def test_a_nan_does_not_spoil_the_statistics_that_are_kept(cli, odd, trouble, when):
+    done = cli("train", odd(trouble, when), *NORMALIZED, "true")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith("sandbox: the ")
+    run = Run.open(f"runs/ppo/Odd-{trouble}-v0_1")
+    model = fresh(run)
+    load_latest(model, run)
+    kept = [tensor for name, tensor in agent(run.checkpoints()[0])[1].items() if name.startswith("normalizer.")]
+    assert len(kept) == 6
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in kept)
+
+
+def test_a_run_from_before_there_was_normalisation_goes_on(cli, finished):
+    config = yaml.safe_load((finished.folder / "config.yml").read_text())
+    del config["normalize"]
+    (finished.folder / "config.yml").write_text(yaml.safe_dump(config))
+    assert cli("eval", finished.folder, "--episodes", "2").code == 0
+    assert cli("train", "--resume", finished.folder, "--n-timesteps", "600").code == 0
 
 
 # -- eval and watch ----------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class A2C(OnPolicyLoop, stable_baselines3.A2C):
         seed: int | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
-        encoder: str | Path | nn.Module | None = None,
+        encoder: str | Path | dict[str, Any] | nn.Module | None = None,
         freeze_encoder: bool = False,
         n_envs: int | None = None,
         precision: str = "fp32",

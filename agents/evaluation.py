@@ -12,6 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from agents import vecenv
+from agents.masks import masks_from
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def evaluate(
     Parameters
     ----------
     model : BaseAlgorithm or BasePolicy
-        Whatever has SB3's `predict`. If it was trained under ``VecNormalize``, it sees normalised observations.
+        Whatever has SB3's `predict`. If it was trained under ``VecNormalize``, it sees normalised observations; if with
+        masks, the environments are asked for theirs.
     env : str, VecEnv or gymnasium.vector.VectorEnv
         An id gives `n_episodes` environments (at most 100) that only this evaluation uses. Under a ``VecNormalize`` of
         its own, that one's statistics hold.
@@ -91,8 +93,10 @@ def evaluate(
         returns, lengths, state, starts = [], [], None, np.ones(envs.num_envs, bool)
         so_far = np.zeros((2, envs.num_envs))  # return and length of the running episodes
         monitored = envs.env_is_wrapped(Monitor)[0]
+        masking, infos = getattr(model, "mask_actions", False), None
         while todo.any():
-            actions, state = model.predict(see(obs), state=state, episode_start=starts, deterministic=deterministic)
+            masks = {"action_masks": masks_from(envs, infos, starts)} if masking else {}
+            actions, state = model.predict(see(obs), state, starts, deterministic, **masks)
             obs, rewards, starts, infos = envs.step(actions)
             if normalizer is not None:
                 rewards = normalizer.get_original_reward()

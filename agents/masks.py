@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -83,6 +84,15 @@ def masks_from(env: VecEnv, infos: Sequence[dict[str, Any]] | None, started: np.
             )
         rows = [info[KEY] for info in told]
     return checked(np.stack([np.asarray(row).reshape(-1) for row in rows]), env.action_space, env.num_envs)
+
+
+def mask_of(env: gym.Env, info: dict[str, Any]) -> np.ndarray:
+    """The mask ``[A]`` of one environment that `info` comes from, asked for as `masks_from` does."""
+    if env.has_wrapper_attr(METHOD):
+        return checked(env.get_wrapper_attr(METHOD)(), env.action_space, 1)[0]
+    if KEY not in info:
+        raise ValueError(f"the environment gives no mask: no method {METHOD}(), no entry {KEY!r} in its info")
+    return checked(info[KEY], env.action_space, 1)[0]
 
 
 def checked(masks: Any, space: spaces.Space, n: int) -> np.ndarray:

@@ -190,6 +190,8 @@ def _metavar(annotation: Any) -> str:
     members = _members(annotation)
     if Callable in members:
         return "SCHEDULE"
+    if {str, dict} <= set(members):
+        return "NAME|MAPPING"
     for kind, name in ((bool, "true|false"), (int, "INT"), (float, "FLOAT"), (dict, "MAPPING")):
         if kind in members:
             return name
@@ -214,7 +216,8 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
             if int in members:
                 return int(text) if text.lstrip("-").isdigit() else whole(text)
             if dict in members:
-                return dict(read_yaml(text).items())
+                value = read_yaml(text)
+                return text if str in members and isinstance(value, str) else dict(value.items())
         except (ValueError, KeyError, AttributeError, argparse.ArgumentTypeError) as error:
             raise argparse.ArgumentTypeError(
                 str(error) if Callable in members else f"{text!r} is not {_metavar(annotation)}"

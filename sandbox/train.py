@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from agents import vecenv
 from agents.checkpoint import KIND, NORMALIZER, load_agent, save_agent, statistics
 from agents.evaluation import Evaluation, evaluate, normalized
+from agents.masks import mask_of
 from agents.onpolicy import OnPolicyLoop
 from sandbox import show
 from sandbox.flags import nearest
@@ -104,6 +105,35 @@ class Metrics(MetricsCSV, KVWriter):
     """The run's table, as an output of SB3's logger."""
 
 
+class TrainingProgress(BaseCallback):
+    """A progress line beside any training: ``model.learn(100_000, TrainingProgress())``.
+
+    Examples
+    --------
+    >>> from agents import PPO
+    >>> _ = PPO("MlpPolicy", "sandbox/Catch-v0", n_steps=16, batch_size=16).learn(16, TrainingProgress())
+    """
+
+    def _on_training_start(self) -> None:
+        self.line = ProgressLine("training", self.model._total_timesteps, "steps", self.num_timesteps)
+        self.line.__enter__()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.line.update(self.num_timesteps, recent_return(self.model))
+
+    def _on_training_end(self) -> None:
+        self.line.__exit__(None, None, None)
+
+
+def recent_return(model: Any) -> str:
+    """The mean return of an agent's last training episodes, in words."""
+    episodes = model.ep_info_buffer
+    return f"return {np.mean([episode['r'] for episode in episodes]):.1f}" if episodes else ""
+
+
 class RunCallback(BaseCallback):
     """Beside training: the progress line, evaluations, the best agent so far, and checkpoints.
 
@@ -158,8 +188,7 @@ class RunCallback(BaseCallback):
             save_agent(self.model, self.run.checkpoint(step))
             self.run.prune()
             self.last_checkpoint = time.monotonic()
-        episodes = self.model.ep_info_buffer
-        self.progress.update(step, f"return {np.mean([e['r'] for e in episodes]):.1f}" if episodes else "")
+        self.progress.update(step, recent_return(self.model))
 
 
 @contextmanager
@@ -228,7 +257,8 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
         print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")
         return None
     steps, seconds = model.num_timesteps - done, time.monotonic() - began
-    print(f"{steps:,} steps (whole rollouts of {per_rollout:,}) in {seconds:.1f} s")
+    whole = "episodes" if model.whole_episodes else f"rollouts of {per_rollout:,}"
+    print(f"{steps:,} steps (whole {whole}) in {seconds:.1f} s")
     result = evaluate(model, config["env_id"], 100, seed=EVAL_SEED)
     print(f"100 episodes: return {result} (mean and 95 % interval; greedy actions, full episodes)", flush=True)
     write_evaluation(run.folder / "evaluation.json", result.returns, result.lengths)
@@ -293,14 +323,15 @@ def record(model: Any, env_id: str, seed: int = EVAL_SEED, max_frames: int = 300
     every, step, state, start, ended = 1, 0, None, np.ones(1, bool), False
     see = normalized(model)
     with gym.make(env_id, render_mode="rgb_array") as env:
-        obs, _ = env.reset(seed=seed)
+        obs, info = env.reset(seed=seed)
         while not ended and step < MAX_STEPS:
             if step % every == 0:
                 frames.append(np.asarray(env.render()))
             if len(frames) == max_frames:
                 frames, every = frames[::2], 2 * every
-            action, state = model.predict(see(obs), state=state, episode_start=start, deterministic=True)
-            obs, _, terminated, truncated, _ = env.step(action[()])  # a number, not an array of no dimension
+            masks = {"action_masks": mask_of(env, info)} if model.mask_actions else {}
+            action, state = model.predict(see(obs), state, start, deterministic=True, **masks)
+            obs, _, terminated, truncated, info = env.step(action[()])  # a number, not an array of no dimension
             start, ended, step = np.zeros(1, bool), terminated or truncated, step + 1
         frames.append(np.asarray(env.render()))
         fps = float(env.metadata.get("render_fps", 30)) / every

@@ -13,7 +13,7 @@ from sandbox.flags import Parser, count
 from sandbox.training import schedules
 
 MODULE = "sandbox.bench.on_policy"
-CARTPOLE = {  # RL-Zoo's
+CARTPOLE: dict[str, Any] = {  # RL-Zoo's
     "n_envs": 8,
     "n_steps": 32,
     "batch_size": 256,
@@ -107,7 +107,7 @@ def agent(algorithm: str, ours: bool, envs: Any, settings: dict[str, Any]) -> An
     policy = "MultiInputPolicy" if type(spaces).__name__ == "Dict" else "MlpPolicy"
     if algorithm != "RecurrentPPO":
         return getattr(agents if ours else stable_baselines3, algorithm)(policy, envs, **settings)
-    heads = {"net_arch": {"pi": [64], "vf": [64]}, "activation_fn": nn.ReLU, "ortho_init": False}
+    heads: dict[str, Any] = {"net_arch": {"pi": [64], "vf": [64]}, "activation_fn": nn.ReLU, "ortho_init": False}
     if ours:
         encoder = {"name": "lstm", "kwargs": {"out_features": 64}}
         kwargs = {**heads, "share_features_extractor": False}

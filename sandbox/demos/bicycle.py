@@ -8,6 +8,7 @@ import numpy as np
 
 from agents import PPO, evaluate
 from sandbox.show import write_gif
+from sandbox.train import TrainingProgress
 from sandbox.training import Linear
 
 ENV = "sandbox/Bicycle-v0"  # a step is 20 ms, a whole ride 1500 of them
@@ -35,7 +36,7 @@ model = PPO(
 print(f"no control: upright for {evaluate(Still(), ENV).mean * 0.02:.1f} s")
 print(f"untrained:  upright for {evaluate(model, ENV).mean * 0.02:.1f} s")
 start = time.perf_counter()
-model.learn(300_000)
+model.learn(300_000, TrainingProgress())
 print(f"trained for {time.perf_counter() - start:.0f} s ({model.fast_path})")
 print(f"trained:    upright for {evaluate(model, ENV).mean * 0.02:.1f} s of 30 s", flush=True)
 

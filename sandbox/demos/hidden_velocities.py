@@ -6,6 +6,7 @@ An MLP sees a still picture and has to guess; an LSTM remembers the last ones an
 import time
 
 from agents import PPO, evaluate
+from sandbox.train import TrainingProgress
 from sandbox.training import Linear
 
 ENV, STEPS = "sandbox/CartPoleNoVel-v1", 100_000
@@ -28,5 +29,5 @@ for name, encoder in (("MLP", None), ("LSTM", {"name": "lstm", "kwargs": {"out_f
         seed=0,
     )
     start = time.perf_counter()
-    model.learn(STEPS)
+    model.learn(STEPS, TrainingProgress())
     print(f"{name:>4}: return {evaluate(model, ENV)} of 500 after {time.perf_counter() - start:.0f} s", flush=True)

@@ -1,7 +1,7 @@
 """Forbidden actions: the same agent learns to drive a taxi, once knowing what is pointless, once finding it out.
 
-Gymnasium's Taxi says in its infos which of the six actions would do anything: no driving into walls, no picking up where
-nobody waits. `mask_actions=True` draws among the others alone.
+Gymnasium's Taxi says in its infos which of the six actions would do anything: no driving into walls, no picking up
+where nobody waits. `mask_actions=True` draws among the others alone.
 """
 
 import time
@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from agents import PPO
+from sandbox.train import TrainingProgress
 
 STEPS = 150_000
 
@@ -46,6 +47,6 @@ for masked in (False, True):
         seed=0,
     )
     start = time.perf_counter()
-    model.learn(STEPS)
+    model.learn(STEPS, TrainingProgress())
     seconds, what = time.perf_counter() - start, "with masks" if masked else "without"
     print(f"{what:>10}: return {mean_return(model, masked):6.1f} after {seconds:.0f} s ({model.fast_path})", flush=True)

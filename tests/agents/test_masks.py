@@ -10,8 +10,8 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents import A2C, PPO, REINFORCE
-from agents.masks import checked, masks_from, n_choices
+from agents import A2C, PPO, REINFORCE, evaluate
+from agents.masks import checked, mask_of, masks_from, n_choices
 
 CHOICES = {"discrete": spaces.Discrete(4), "multi-discrete": spaces.MultiDiscrete([3, 2])}
 
@@ -116,13 +116,22 @@ def test_one_rollout_gives_the_weights_of_sb3_contrib(space):
     theirs.collect_rollouts(theirs.env, callback, theirs.rollout_buffer, 16, use_masking=True)
     ours._setup_learn(100, None)
     buffer, mine = theirs.rollout_buffer, ours.rollout_buffer
-    for name in ("observations", "actions", "rewards", "advantages", "returns", "episode_starts", "log_probs", "values"):
+    for name in (
+        "observations",
+        "actions",
+        "rewards",
+        "advantages",
+        "returns",
+        "episode_starts",
+        "log_probs",
+        "values",
+    ):
         getattr(mine, name)[...] = getattr(buffer, name)
     mine.pos, mine.full = 16, True
     ours._masks = buffer.action_masks.astype(bool).reshape(16, 3, -1)
     ours.policy.load_state_dict(theirs.policy.state_dict())
     for model in (theirs, ours):
-        np.random.seed(1)
+        np.random.seed(1)  # noqa: NPY002 (what Stable-Baselines3 draws from)
         model._update_current_progress_remaining(0, 100)
         model.train()
     both = zip(theirs.policy.named_parameters(), ours.policy.parameters(), strict=True)
@@ -151,6 +160,16 @@ def test_the_masks_are_sb3_contribs():
     np.testing.assert_array_equal(masks_from(env, None, np.ones(3, bool)), get_action_masks(env))
 
 
+@pytest.mark.parametrize("tells", ["method", "info"])
+def test_an_evaluation_asks_for_masks(tells):
+    """The environments assert that what they forbid is not done."""
+    model = PPO("MlpPolicy", dummy(tells=tells), n_steps=8, batch_size=24, mask_actions=True, seed=0)
+    assert evaluate(model, dummy(tells=tells), 10).lengths.tolist() == [5] * 10
+    env = Forbidding(tells=tells)
+    _, info = env.reset(seed=0)
+    np.testing.assert_array_equal(mask_of(env, info), env.mask)
+
+
 def test_what_cannot_be_is_one_clear_error():
     with pytest.raises(ValueError, match=r"environment 1 forbids every action of Discrete\(2\)"):
         checked([[1, 0], [0, 0]], spaces.Discrete(2), 2)
@@ -162,7 +181,7 @@ def test_what_cannot_be_is_one_clear_error():
         PPO("MlpPolicy", "Pendulum-v1", mask_actions=True)
     with pytest.raises(ValueError, match=r"environment 0 gives no mask: let it have a method action_masks\(\)"):
         PPO("MlpPolicy", "CartPole-v1", mask_actions=True, n_steps=8, batch_size=8).learn(8)
+    model = PPO("MlpPolicy", dummy(), mask_actions=True, n_steps=8, batch_size=8)
+    model.policy.forward = model.policy.forward
     with pytest.raises(ValueError, match="needs a loop of this project"):
-        model = PPO("MlpPolicy", dummy(), mask_actions=True, n_steps=8, batch_size=8)
-        model.policy.forward = model.policy.forward
         model.learn(8)

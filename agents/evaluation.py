@@ -96,7 +96,8 @@ def evaluate(
         masking, infos = getattr(model, "mask_actions", False), None
         while todo.any():
             masks = {"action_masks": masks_from(envs, infos, starts)} if masking else {}
-            actions, state = model.predict(see(obs), state, starts, deterministic, **masks)
+            how = {"state": state, "episode_start": starts, "deterministic": deterministic, **masks}
+            actions, state = model.predict(see(obs), **how)
             obs, rewards, starts, infos = envs.step(actions)
             if normalizer is not None:
                 rewards = normalizer.get_original_reward()

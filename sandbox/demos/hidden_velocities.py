@@ -5,7 +5,9 @@ An MLP sees a still picture and has to guess; an LSTM remembers the last ones an
 
 import time
 
-from agents import PPO, evaluate
+from stable_baselines3.common.vec_env import VecNormalize
+
+from agents import PPO, evaluate, vecenv
 from sandbox.train import TrainingProgress
 from sandbox.training import Linear
 
@@ -14,8 +16,7 @@ ENV, STEPS = "sandbox/CartPoleNoVel-v1", 100_000
 for name, encoder in (("MLP", None), ("LSTM", {"name": "lstm", "kwargs": {"out_features": 64}})):
     model = PPO(
         "MlpPolicy",
-        ENV,
-        n_envs=8,
+        VecNormalize(vecenv.make(ENV, n_envs=8), gamma=0.98),  # a metre and a radian, made alike
         n_steps=32,
         batch_size=256,
         n_epochs=20,
@@ -24,7 +25,11 @@ for name, encoder in (("MLP", None), ("LSTM", {"name": "lstm", "kwargs": {"out_f
         learning_rate=Linear(1e-3),
         clip_range=Linear(0.2),
         encoder=encoder,  # a network of sequences gives the agent a memory
-        policy_kwargs={"net_arch": {"pi": [64], "vf": [64]}, "share_features_extractor": False},
+        policy_kwargs={
+            "net_arch": {"pi": [64], "vf": [64]},
+            "activation_fn": "relu",
+            "share_features_extractor": False,
+        },
         device="cpu",
         seed=0,
     )

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import sandbox.demos
+from agents.presets import find
 from sandbox import bench
+from sandbox.bench import learning, on_policy
 from sandbox.cli import DEMOS
 
 FOLDER = Path(sandbox.demos.__file__).parent
@@ -153,3 +155,29 @@ def test_one_job_of_ppo_cartpole_in_this_process(part, extra, arm):
         torch.set_num_threads(threads)
     assert {"seconds", *extra} == set(result)
     assert result["seconds"] >= 0
+
+
+def test_the_on_policy_bench_trains_the_same_work_on_either_side(monkeypatch):
+    small = {
+        name: (algorithm, world, {**settings, "n_envs": 2, "n_steps": 16}, 32)
+        for name, (algorithm, world, settings, _) in on_policy.CASES.items()
+    }
+    monkeypatch.setattr(on_policy, "CASES", small)
+    for case, (_, world, _, _) in small.items():
+        ours, theirs = (on_policy.train(case, which, seed=0) for which in (True, False))
+        assert ours["steps"] == theirs["steps"] == 32, case
+        assert ours["fast_path"].startswith("autograd" if world == "picture" else "by hand"), case
+
+
+def test_the_learning_bench_measures_a_preset_beside_its_controls(monkeypatch):
+    monkeypatch.setitem(learning.CASES, "quick", ("ppo", "sandbox/Bicycle-v0", "debug", None))
+    result = learning.train("quick", None, seed=0)
+    assert len(result["returns"]) == 100
+    assert result["return"] == pytest.approx(sum(result["returns"]) / 100)
+    assert result["controls"].keys() == {"random", "no control"}
+    assert 20 < result["controls"]["random"] < result["controls"]["no control"] < 90  # steps of 20 ms
+
+
+def test_every_case_of_the_learning_bench_has_its_preset():
+    for algorithm, env, preset, _ in learning.CASES.values():
+        assert preset in find(env, algorithm), env

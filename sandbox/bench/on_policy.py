@@ -28,13 +28,13 @@ GSDE = {"use_sde": True, "sde_sample_freq": 4}
 CASES: dict[str, tuple[str, str, dict[str, Any], int]] = {  # algorithm, environment, settings, steps
     "A2C": ("A2C", "CartPole", {"n_envs": 8}, 50_000),
     "A2C, sandbox/CartPole-v1": ("A2C", "sandbox", {"n_envs": 8}, 50_000),
-    "PPO Pendulum, Gaussian": ("PPO", "Pendulum", PENDULUM, 40_000),
-    "PPO Pendulum, gSDE": ("PPO", "Pendulum", {**PENDULUM, **GSDE}, 40_000),
-    "PPO, VecNormalize": ("PPO", "normalized", CARTPOLE, 30_000),
-    "PPO, dictionary of vectors": ("PPO", "dictionary", CARTPOLE, 30_000),
-    "PPO, dictionary with a picture": ("PPO", "picture", {"n_envs": 8, "n_steps": 64, "n_epochs": 4}, 4_096),
-    "PPO, EvalCallback and Monitor": ("PPO", "evaluated", CARTPOLE, 30_000),
-    "PPO, LSTM, without velocities": ("RecurrentPPO", "no velocities", CARTPOLE, 10_000),
+    "PPO Pendulum, Gaussian": ("PPO", "Pendulum", PENDULUM, 16_384),
+    "PPO Pendulum, gSDE": ("PPO", "Pendulum", {**PENDULUM, **GSDE}, 16_384),
+    "PPO, VecNormalize": ("PPO", "normalized", CARTPOLE, 20_480),
+    "PPO, dictionary of vectors": ("PPO", "dictionary", CARTPOLE, 20_480),
+    "PPO, dictionary with a picture": ("PPO", "picture", {"n_envs": 8, "n_steps": 64, "n_epochs": 4}, 2_048),
+    "PPO, EvalCallback and Monitor": ("PPO", "evaluated", CARTPOLE, 20_480),
+    "PPO, LSTM, without velocities": ("RecurrentPPO", "no velocities", CARTPOLE, 5_120),
 }
 
 

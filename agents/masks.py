@@ -68,21 +68,27 @@ def masks_from(env: VecEnv, infos: Sequence[dict[str, Any]] | None, started: np.
     """
     inner: Any = env.unwrapped
     vector = inner.envs if isinstance(inner, GymVecEnv) else None
+    waiting = inner.resets_next if isinstance(inner, GymVecEnv) else np.zeros(env.num_envs, bool)
     if vector is not None and hasattr(vector, METHOD):
         rows = list(getattr(vector, METHOD)())
-    elif vector is None and env.has_attr(METHOD):
+    # A process of AsyncVectorEnv does not survive the question whether it has a method.
+    elif (vector is None or hasattr(vector.unwrapped, "envs")) and env.has_attr(METHOD):
         rows = env.env_method(METHOD)
     else:
-        next_step = isinstance(inner, GymVecEnv) and inner.next_step
-        from_reset = np.ones(env.num_envs, bool) if infos is None else started & (not next_step)
+        from_reset = np.ones(env.num_envs, bool) if infos is None else started
+        if infos is not None and isinstance(inner, GymVecEnv) and inner.next_step:
+            from_reset = np.zeros(env.num_envs, bool)  # a reset's infos are those of a step
         told = [inner.reset_infos[i] if from_reset[i] else infos[i] for i in range(env.num_envs)]  # type: ignore[index]
-        missing = [i for i, info in enumerate(told) if KEY not in info]
+        missing = [i for i, info in enumerate(told) if KEY not in info and not waiting[i]]
         if missing:
             raise ValueError(
                 f"mask_actions=True, but environment {missing[0]} gives no mask: let it have a method {METHOD}() -> "
                 f"[A] booleans, or an entry {KEY!r} in the info of each step and reset"
             )
-        rows = [info[KEY] for info in told]
+        rows = [info.get(KEY) for info in told]
+    # What an environment does in a step that only resets, it does without an action.
+    any_action = np.ones(sum(n_choices(env.action_space)), bool)
+    rows = [any_action if wait else row for row, wait in zip(rows, waiting, strict=True)]
     return checked(np.stack([np.asarray(row).reshape(-1) for row in rows]), env.action_space, env.num_envs)
 
 

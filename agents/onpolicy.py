@@ -288,6 +288,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             self._check_rewards(rewards)
             callback.update_locals(locals())
             if not callback.on_step():
+                # Where another `learn` would go on.
+                self._last_obs, self._last_infos, self._last_episode_starts = new_obs, infos, dones  # type: ignore[assignment]
                 return False
 
             self._update_info_buffer(infos, dones)

@@ -70,6 +70,11 @@ class GymVecEnv(VecEnv):
         self._ended = np.zeros(self.num_envs, bool)
         self._started_at = time.time()
 
+    @property
+    def resets_next(self) -> np.ndarray:
+        """Which environments will only reset in the next step, ``[B]``."""
+        return self._ended if self.next_step else np.zeros(self.num_envs, bool)
+
     def reset(self) -> VecEnvObs:
         seed = self._seeds[0]  # SB3 seeds environment i with seed + i, and so does Gymnasium
         obs, extras = self.envs.reset(seed=seed, options=self._options[0] or None)

@@ -7,6 +7,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -19,8 +20,11 @@ CHOICES = {"discrete": spaces.Discrete(4), "multi-discrete": spaces.MultiDiscret
 class Forbidding(gym.Env):
     """Each step allows other actions, and ends the world if a forbidden one is taken; pays for the last allowed one."""
 
-    def __init__(self, action_space=CHOICES["discrete"], tells="method", image=False, length=5):
+    def __init__(
+        self, action_space=CHOICES["discrete"], tells="method", image=False, length=5, nothing_at_the_end=False
+    ):
         self.action_space, self.tells, self.length = action_space, tells, length
+        self.nothing_at_the_end = nothing_at_the_end
         self.observation_space = spaces.Box(0, 255, (1, 36, 36), np.uint8) if image else spaces.Box(-1, 1, (2,))
         if tells == "method":
             self.action_masks = self._masks
@@ -31,6 +35,8 @@ class Forbidding(gym.Env):
     def _next(self):
         sizes = n_choices(self.action_space)
         self.mask = np.concatenate([self.np_random.permutation(np.arange(n) < max(1, n // 2)) for n in sizes])
+        if self.t == self.length and self.nothing_at_the_end:  # as in a game that is over
+            self.mask = np.zeros_like(self.mask)
         info = {"action_mask": self.mask.astype(np.int8)} if self.tells == "info" else {}
         if self.observation_space.dtype == np.uint8:
             return np.full((1, 36, 36), self.np_random.integers(256), np.uint8), info
@@ -67,6 +73,14 @@ WORLDS = {
         [lambda: Forbidding(tells="info"), lambda: Forbidding(tells="info", length=3)],
         autoreset_mode=AutoresetMode.NEXT_STEP,
     ),
+}
+WORLDS |= {
+    f"{tells} of the environments in a vector, {mode.name}": lambda tells=tells, mode=mode: SyncVectorEnv(
+        [lambda: Forbidding(tells=tells), lambda: Forbidding(tells=tells, length=3, nothing_at_the_end=True)],
+        autoreset_mode=mode,
+    )
+    for tells in ("method", "info")
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
 }
 NETWORKS = {
     "by hand": {},
@@ -158,6 +172,23 @@ def test_the_masks_are_sb3_contribs():
     env.seed(0)
     env.reset()
     np.testing.assert_array_equal(masks_from(env, None, np.ones(3, bool)), get_action_masks(env))
+
+
+@pytest.mark.parametrize("tells", ["method", "info"])
+@pytest.mark.parametrize("stop", [3, 5, 7])
+def test_after_a_callbacks_stop_the_masks_are_those_of_where_it_stopped(tells, stop):
+    """The environments assert that what they forbid is not done."""
+    model = PPO("MlpPolicy", dummy(tells=tells), n_steps=8, batch_size=24, mask_actions=True, seed=0)
+    for _ in range(3):
+        seen = iter(range(stop))
+        model.learn(1000, lambda *_, seen=seen: next(seen, None) is not None, reset_num_timesteps=False)
+        model.learn(24, reset_num_timesteps=False)
+
+
+def test_the_evaluation_of_sb3_contrib_beside_training_masks():
+    callback = MaskableEvalCallback(dummy(n=1), eval_freq=8, n_eval_episodes=2, verbose=0, warn=False)
+    PPO("MlpPolicy", dummy(), n_steps=8, batch_size=24, mask_actions=True).learn(48, callback)
+    assert callback.last_mean_reward >= 0
 
 
 @pytest.mark.parametrize("tells", ["method", "info"])

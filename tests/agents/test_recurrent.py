@@ -182,6 +182,14 @@ def test_a_saved_agent_remembers_as_before(name, tmp_path):
     again.learn(64)
 
 
+def test_a_zip_is_opened_without_running_what_is_in_it(tmp_path):
+    model = agent().learn(48)
+    model.save(tmp_path / "agent")
+    again = PPO.load(tmp_path / "agent.zip", envs(), trust=False)
+    obs = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    np.testing.assert_allclose(model.predict(obs)[1][0], again.predict(obs)[1][0], atol=1e-6)
+
+
 def test_a_file_of_the_zoo_a_module_and_a_name_are_memories(tmp_path):
     lstm = zoo.build("lstm", in_features=2, out_features=5)
     zoo.save(lstm, tmp_path / "memory.safetensors")

@@ -227,17 +227,22 @@ def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs
         words = f"{path}: {', '.join(unread)} would run code and keep their defaults; give them to load"
         warnings.warn(words, stacklevel=3)
     settings = {name: data[name] for name in (accepted & data.keys()) - pickled}
+    group = states["policy.optimizer"]["param_groups"][0].keys()
+    if "use_rms_prop" in accepted:  # which the file does not say
+        settings["use_rms_prop"] = "alpha" in group
     if "memory" in (settings.get("policy_kwargs") or {}):
         own = dict(settings["policy_kwargs"])
         settings |= {"encoder": own.pop("memory"), "freeze_encoder": own.pop("freeze_memory"), "policy_kwargs": own}
     model = algorithm(kwargs.pop("policy", "MlpPolicy"), env, **{**settings, **kwargs})
+    if group != model.policy.optimizer.param_groups[0].keys():
+        raise FileError(f"{path}: holds another optimiser's state than {type(model.policy.optimizer).__name__}'s")
     try:
         model.set_parameters(states, exact_match=True)
     except (ValueError, RuntimeError, KeyError) as error:
         words = (
             "its weights are not those of such a policy; if it had an encoder or other policy_kwargs, give them to load"
         )
-        raise FileError(f"{path}: {words} ({error})") from error
+        raise FileError(f"{path}: {words} ({str(error).splitlines()[0]})") from error
     for name in set(COUNTERS) & data.keys() - pickled:
         setattr(model, name, data[name])
     return model

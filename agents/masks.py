@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.distributions import FORBIDDEN
-from agents.vecenv import GymVecEnv
+from agents.vecenv import GymVecEnv, UnfitEnvironment
 
 METHOD, KEY = "action_masks", "action_mask"  # sb3-contrib's name of the method, Gymnasium's of the entry in `info`
 
@@ -63,7 +63,7 @@ def masks_from(env: VecEnv, infos: Sequence[dict[str, Any]] | None, started: np.
 
     Raises
     ------
-    ValueError
+    UnfitEnvironment
         If an environment gives no mask, one of another shape, or one that forbids every action.
     """
     inner: Any = env.unwrapped
@@ -81,7 +81,7 @@ def masks_from(env: VecEnv, infos: Sequence[dict[str, Any]] | None, started: np.
         told = [inner.reset_infos[i] if from_reset[i] else infos[i] for i in range(env.num_envs)]  # type: ignore[index]
         missing = [i for i, info in enumerate(told) if KEY not in info and not waiting[i]]
         if missing:
-            raise ValueError(
+            raise UnfitEnvironment(
                 f"mask_actions=True, but environment {missing[0]} gives no mask: let it have a method {METHOD}() -> "
                 f"[A] booleans, or an entry {KEY!r} in the info of each step and reset"
             )
@@ -97,7 +97,7 @@ def mask_of(env: gym.Env, info: dict[str, Any]) -> np.ndarray:
     if env.has_wrapper_attr(METHOD):
         return checked(env.get_wrapper_attr(METHOD)(), env.action_space, 1)[0]
     if KEY not in info:
-        raise ValueError(f"the environment gives no mask: no method {METHOD}(), no entry {KEY!r} in its info")
+        raise UnfitEnvironment(f"the environment gives no mask: no method {METHOD}(), no entry {KEY!r} in its info")
     return checked(info[KEY], env.action_space, 1)[0]
 
 
@@ -106,7 +106,7 @@ def checked(masks: Any, space: spaces.Space, n: int) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    UnfitEnvironment
         If they have another shape, or forbid every action.
 
     Examples
@@ -117,12 +117,14 @@ def checked(masks: Any, space: spaces.Space, n: int) -> np.ndarray:
     choices = n_choices(space)
     masks = np.asarray(masks)
     if masks.size != n * sum(choices):
-        raise ValueError(f"the action masks have shape {masks.shape}, for {n} of {space} it is {(n, sum(choices))}")
+        raise UnfitEnvironment(
+            f"the action masks have shape {masks.shape}, for {n} of {space} it is {(n, sum(choices))}"
+        )
     masks = masks.reshape(n, -1).astype(bool)
     for part in np.split(masks, np.cumsum(choices)[:-1], axis=1):
         empty = np.flatnonzero(~part.any(axis=1))
         if len(empty):
-            raise ValueError(f"the action mask of environment {empty[0]} forbids every action of {space}")
+            raise UnfitEnvironment(f"the action mask of environment {empty[0]} forbids every action of {space}")
     return masks
 
 

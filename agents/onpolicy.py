@@ -244,8 +244,9 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         """
         network, next_step = self._choose_network(), self._next_step_envs(env)
         if network is None:
-            if self.mask_actions or self.whole_episodes:
+            if self.mask_actions or self.whole_episodes or isinstance(self.policy, Remembering):
                 what = "mask_actions=True" if self.mask_actions else type(self).__name__
+                what = "a recurrent encoder" if isinstance(self.policy, Remembering) else what
                 raise ValueError(f"{what} needs a loop of this project, and here is {self.fast_path}")
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         assert self._last_obs is not None, "No previous observation was provided"

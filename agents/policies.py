@@ -182,7 +182,7 @@ def from_zoo(encoder: str | Path | dict[str, Any] | nn.Module, **kwargs: Any) ->
     if isinstance(encoder, nn.Module):
         return copy.deepcopy(encoder)
     if isinstance(encoder, dict):
-        return zoo.build(encoder["name"], **{**kwargs, **encoder.get("kwargs", {})})
+        return zoo.build(_specified(encoder), **{**kwargs, **encoder.get("kwargs", {})})
     return zoo.load(encoder) if is_file(encoder) else zoo.build(str(encoder), **kwargs)
 
 
@@ -195,10 +195,20 @@ def kind_of(encoder: str | Path | dict[str, Any] | nn.Module) -> type:
     'LSTM'
     """
     if isinstance(encoder, dict):
-        return resolve(encoder["name"])
+        return resolve(_specified(encoder))
     if isinstance(encoder, nn.Module) or is_file(encoder):
         return type(encoder if isinstance(encoder, nn.Module) else zoo.load(encoder))
     return resolve(str(encoder))
+
+
+def _specified(encoder: dict[str, Any]) -> str:
+    """The name in a specification, which has nothing but a name and keywords."""
+    if "name" not in encoder or encoder.keys() - {"name", "kwargs"} or not isinstance(encoder.get("kwargs", {}), dict):
+        raise ValueError(
+            f"encoder={encoder}: a specification is a name of the zoo and its keywords, such as "
+            "{'name': 'lstm', 'kwargs': {'out_features': 64}}"
+        )
+    return encoder["name"]
 
 
 def is_file(encoder: str | Path) -> bool:

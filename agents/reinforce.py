@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from agents.a2c import A2C
+from agents.vecenv import UnfitEnvironment
 
 
 class REINFORCE(A2C):
@@ -43,7 +44,7 @@ class REINFORCE(A2C):
 
     Raises
     ------
-    ValueError
+    UnfitEnvironment
         By `learn`, if no episode ends within `n_steps` steps.
 
     References
@@ -122,7 +123,7 @@ class REINFORCE(A2C):
         """Play one episode in each environment."""
         goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         if goes_on and self._valid is not None and not self._valid.any():
-            raise ValueError(
+            raise UnfitEnvironment(
                 f"no episode ended within n_steps={n_rollout_steps} steps, and REINFORCE learns from whole episodes: "
                 "make n_steps larger, or wrap the environment in a time limit"
             )

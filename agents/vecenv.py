@@ -25,6 +25,10 @@ AUTORESET_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 Step = Callable[[np.ndarray], VecEnvStepReturn]
 
 
+class UnfitEnvironment(ValueError):
+    """An environment does not give what the agent was told to learn from, such as masks, or an end of its episodes."""
+
+
 class GymVecEnv(VecEnv):
     """A Gymnasium ``VectorEnv`` as a Stable-Baselines3 ``VecEnv``, with the episode statistics of a ``Monitor``.
 

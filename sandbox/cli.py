@@ -309,6 +309,7 @@ def _new_run(config: dict[str, Any], root: Path, command: Sequence[str]) -> Run:
 
 def _train(model: Any, run: Run, tensorboard: bool, resume: bool = False) -> Any:
     from agents.onpolicy import NonFiniteError
+    from agents.vecenv import UnfitEnvironment
     from sandbox.train import train as train_run
     from sandbox.training.checkpoint import FileError
 
@@ -316,7 +317,7 @@ def _train(model: Any, run: Run, tensorboard: bool, resume: bool = False) -> Any
         return train_run(model, run, resume=resume, tensorboard=tensorboard)
     except FileError as error:
         raise UsageError(str(error)) from error
-    except NonFiniteError as error:
+    except (NonFiniteError, UnfitEnvironment) as error:
         raise UsageError(f"{error}; {run.folder} keeps the last good agent") from error
 
 

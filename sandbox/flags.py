@@ -158,8 +158,8 @@ def join_dotted(argv: Sequence[str]) -> list[str]:
 
     Examples
     --------
-    >>> join_dotted(["--a", "1", "--kw.x", "[2]", "--kw.y=3"])
-    ['--a', '1', '--kw={"x": [2], "y": 3}']
+    >>> join_dotted(["--a", "1", "--kw.x", "[2]", "--kw.y.z=3"])
+    ['--a', '1', '--kw={"x": [2], "y": {"z": 3}}']
     """
     plain: list[str] = []
     dotted: dict[str, dict[str, Any]] = {}
@@ -172,8 +172,12 @@ def join_dotted(argv: Sequence[str]) -> list[str]:
             if not text:
                 raise UsageError(f"argument {flag}: expected one argument")
             try:
-                dotted.setdefault(name, {})[key] = read_yaml(text)
-            except ValueError as error:
+                *outer, last = key.split(".")
+                place = dotted.setdefault(name, {})
+                for part in outer:
+                    place = place.setdefault(part, {})
+                place[last] = read_yaml(text)
+            except (ValueError, AttributeError, TypeError) as error:
                 raise UsageError(f"argument {flag}: {error}") from None
         else:
             plain.append(word)

@@ -73,6 +73,9 @@ def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
         given = config["normalize"] if isinstance(config["normalize"], dict) else {}
         envs = _normalizing(envs, {"gamma": gamma, **given})
     model = algorithm(env=envs, seed=config["seed"], **settings)
+    if model.mask_actions and "env_id" in config:  # what gives no masks is found out now, not in training
+        with gym.make(vecenv.qualified(config["env_id"])) as one:
+            mask_of(one, one.reset(seed=0)[1])
     if config["settings"].get("encoder") is not None:
         kwargs = model.policy_kwargs  # a recurrent one is the policy's memory
         spec = kwargs["memory"] if "memory" in kwargs else kwargs["features_extractor_kwargs"]["encoder"]

@@ -761,3 +761,31 @@ def test_every_evaluation_reaches_the_table_also_between_two_log_entries(cli, tm
     columns = read_metrics(tmp_path / "ppo" / "sandbox-Catch-v0_1" / "metrics.csv")
     evaluated = [step for step, value in zip(columns[STEP], columns["eval/mean_return"], strict=True) if value == value]
     assert evaluated == [256.0 * i for i in range(1, 9)]
+
+
+def test_masks_that_an_environment_does_not_give_are_found_out_before_a_folder_is_made(cli, tmp_path):
+    done = cli("train", "CartPole-v1", "--mask-actions", "true", "--out", str(tmp_path / "runs"))
+    assert done.code == 2
+    assert "action_mask" in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_whole_episode_is_one_line(cli, tmp_path):
+    done = cli("train", "reinforce", "CartPole-v1", "--n-steps", "4", "--out", str(tmp_path / "runs"))
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert "no episode ended within n_steps=4" in done.err
+
+
+@pytest.mark.parametrize("how", [["--encoder", "{name: lstm, out_features: 16}"], ["--encoder.out_features", "16"]])
+def test_a_specification_that_is_none_is_refused(cli, tmp_path, how):
+    done = cli("train", "CartPole-v1", *how, "--out", str(tmp_path / "runs"))
+    assert done.code == 2
+    assert "a specification is a name of the zoo and its keywords" in done.err
+
+
+def test_the_size_of_a_memory_is_a_dotted_flag(cli, tmp_path):
+    how = ["--encoder.name", "lstm", "--encoder.kwargs.out_features", "5"]
+    done = cli("train", "CartPole-v1", "--preset", "debug", *how, "--out", str(tmp_path))
+    assert done.code == 0
+    assert "out_features: 5" in (tmp_path / "ppo" / "CartPole-v1_1" / "config.yml").read_text()

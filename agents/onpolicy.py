@@ -26,7 +26,7 @@ from agents.autograd import Autograd
 from agents.masks import checked, masks_from, n_choices
 from agents.mlp_step import MLPStep
 from agents.policies import ZooFeatures
-from agents.recurrent import Recollection, Remembering, predict
+from agents.recurrent import Recollection, Remembering, carry, predict
 from agents.returns import gae
 from agents.rollout import Samples
 from agents.vecenv import GymVecEnv, lean_step
@@ -219,6 +219,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     def _choose_network(self) -> Network | None:
         """The policy as this loop drives it; None where SB3's own loop must."""
         known: Any = self._network
+        before = known
         if isinstance(known, MLPStep) and self.precision == "fp32" and known.fits(self.policy):
             return None if self._overridden() else known
         path = self.fast_path
@@ -231,6 +232,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             if type(known) is not kind or not known.fits(self.policy):
                 self._network = known = kind(self.policy, self.precision)
             known.precision_name = self.precision
+        if self._network is not before:
+            carry(before, self._network)
         return self._network
 
     # -- act and remember ---------------------------------------------------------------------------------------------

@@ -320,6 +320,21 @@ def predict(
     return actions if vectorized else actions.squeeze(axis=0), state
 
 
+def carry(before: Any, now: Any) -> None:
+    """Hand what one network remembers to the one that takes its place, if that one remembers as much.
+
+    A policy's network is another one after a change of its optimiser, its precision or the like; its episodes go on.
+    """
+    if not (getattr(before, "recurrent", False) and getattr(now, "recurrent", False)):
+        return
+    if before.state.shape[::2] != now.state.shape[::2]:
+        return
+    for name in {"state", "states"} & vars(before).keys():
+        held = torch.as_tensor(getattr(before, name))
+        mine: Any = now.state
+        setattr(now, name, held.cpu().numpy().copy() if isinstance(mine, np.ndarray) else held.to(mine))
+
+
 def restarted(policy: Remembering, state: Tensor, starts: np.ndarray | None) -> Tensor:
     """The state ``[S, B, D]`` with the initial one where an episode starts, ``[B]``."""
     if starts is None or not np.any(starts):

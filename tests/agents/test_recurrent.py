@@ -9,6 +9,7 @@ import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
@@ -244,3 +245,52 @@ def test_what_cannot_be_is_one_clear_error():
         agent().policy(torch.zeros(1, 2))
     assert not remembers(nn.Linear(2, 3))
     assert isinstance(agent()._choose_network(), Recollection) or agent().fast_path.kind == "by hand"
+
+
+CHANGES = {
+    "optimiser": lambda model: setattr(model.policy, "optimizer", torch.optim.Adam(model.policy.parameters())),
+    "another kind of optimiser": lambda model: setattr(
+        model.policy, "optimizer", torch.optim.AdamW(model.policy.parameters())
+    ),
+    "frozen": lambda model: model.policy.memories.requires_grad_(False),
+    "hook": lambda model: model.policy.value_net.register_forward_hook(lambda *_: None),
+    "precision": lambda model: setattr(model, "precision", "bf16"),
+    "policy": lambda model: setattr(model, "policy", copy.deepcopy(model.policy)),
+}
+
+
+class Changing(BaseCallback):
+    """Changes something of the model once, when a rollout begins or ends, or between two calls of learn."""
+
+    def __init__(self, change, when):
+        super().__init__()
+        self.change, self.when, self.done = change, when, False
+
+    def _at(self, when):
+        if when == self.when and not self.done and self.num_timesteps:
+            self.done = True
+            self.change(self.model)
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_start(self):
+        self._at("start")
+
+    def _on_rollout_end(self):
+        self._at("end")
+
+
+@pytest.mark.parametrize("when", ["start", "end"])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("cls", [PPO, A2C], ids=lambda cls: cls.__name__)
+def test_what_is_changed_while_it_learns_leaves_the_memory_as_it_was(cls, change, when):
+    model = agent(cls, "rnn", env=envs((1000, 1000)))
+    model.learn(32)
+    held = np.asarray(model._network.state).copy()
+    assert np.abs(held).sum() > 0
+    CHANGES[change](model)
+    np.testing.assert_array_equal(np.asarray(model._choose_network().state), held)
+    callback = Changing(CHANGES[change], when)
+    model.learn(96, callback, reset_num_timesteps=False)
+    assert callback.done

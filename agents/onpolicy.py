@@ -296,7 +296,10 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                 self._last_obs, self._last_infos, self._last_episode_starts = new_obs, infos, dones  # type: ignore[assignment]
                 return False
 
-            self._update_info_buffer(infos, dones)
+            if self.whole_episodes:  # an environment that waits plays too, but only what is short comes to an end
+                self._update_info_buffer([infos[i] for i in np.flatnonzero(in_first)], dones[in_first])
+            else:
+                self._update_info_buffer(infos, dones)
             for i in np.flatnonzero(dones):
                 final_obs = infos[i].get("terminal_observation")
                 if final_obs is not None:

@@ -73,7 +73,9 @@ def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
         given = config["normalize"] if isinstance(config["normalize"], dict) else {}
         envs = _normalizing(envs, {"gamma": gamma, **given})
     model = algorithm(env=envs, seed=config["seed"], **settings)
-    if model.mask_actions and "env_id" in config:  # what gives no masks is found out now, not in training
+    if (
+        getattr(model, "mask_actions", False) and "env_id" in config
+    ):  # what gives no masks is found out now, not in training
         with gym.make(vecenv.qualified(config["env_id"])) as one:
             mask_of(one, one.reset(seed=0)[1])
     if config["settings"].get("encoder") is not None:
@@ -332,7 +334,7 @@ def record(model: Any, env_id: str, seed: int = EVAL_SEED, max_frames: int = 300
                 frames.append(np.asarray(env.render()))
             if len(frames) == max_frames:
                 frames, every = frames[::2], 2 * every
-            masks = {"action_masks": mask_of(env, info)} if model.mask_actions else {}
+            masks = {"action_masks": mask_of(env, info)} if getattr(model, "mask_actions", False) else {}
             action, state = model.predict(see(obs), state, start, deterministic=True, **masks)
             obs, _, terminated, truncated, info = env.step(action[()])  # a number, not an array of no dimension
             start, ended, step = np.zeros(1, bool), terminated or truncated, step + 1

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import REINFORCE, evaluate
@@ -47,6 +48,12 @@ def test_one_episode_in_each_environment_and_nothing_else_is_learned_from():
         # G = 1 + 2/2, 2; and 1 + 2/2 + 3/4 + 4/8, 2 + 3/2 + 4/4, 3 + 4/2, 4
         np.testing.assert_allclose(samples.returns, [2.0, 2.0, 3.25, 4.5, 5.0, 4.0])
         np.testing.assert_allclose(samples.advantages, samples.returns)
+
+
+def test_the_mean_return_is_of_the_episodes_that_are_learned_from():
+    model = REINFORCE("MlpPolicy", DummyVecEnv([lambda n=n: Monitor(Counting(n)) for n in (2, 5)]), n_steps=6)
+    model.learn(20)
+    assert [episode["l"] for episode in model.ep_info_buffer] == [2, 5, 2, 5]
 
 
 def test_the_next_rollout_begins_with_new_episodes():

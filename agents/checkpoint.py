@@ -117,7 +117,9 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
             if not index.isdigit() or int(index) >= len(parameters):
                 raise FileError(f"{path}: holds another optimiser's state")
             parameter = parameters[int(index)]
-            states.setdefault(parameter, {})[key] = tensor if key == "step" else tensor.to(parameter.device)
+            # A fused optimiser counts its steps where the weights are, any other one on the processor.
+            stays = key == "step" and not model.policy.optimizer.param_groups[0].get("fused")
+            states.setdefault(parameter, {})[key] = tensor if stays else tensor.to(parameter.device)
     for name, value in settings.items():
         setattr(normalizer, name, value)
     for name, moments in statistics(normalizer).items():

@@ -57,12 +57,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append((case, "" if target is None else f"{target:.0f}", reached, *controls, seconds))
         print(f"{case}: {reached}, seeds " + ", ".join(f"{run['return']:.1f}" for run in runs), flush=True)
         keep(args.out, "learning", measurements)  # after each case: all of them take an hour
+        if args.out:
+            draw(args.out.with_suffix(".png"), measurements)
     show(
         f"Return of 100 episodes, interquartile mean over {args.seeds} seeds [95 % bootstrap interval]",
         ("", "to reach", "reached", "controls", "seconds"),
         rows,
     )
     return 0
+
+
+def draw(path: Path, measurements: Sequence[dict[str, Any]]) -> None:
+    """One panel a case: a dot for each seed, their interquartile mean with its interval, and random actions."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from agents.evaluation import interquartile_mean
+
+    cases = list(dict.fromkeys(one["case"] for one in measurements))
+    columns = min(len(cases), 4)
+    rows = -(-len(cases) // columns)
+    figure = Figure(figsize=(3 * columns, 2.4 * rows), layout="constrained")
+    for i, case in enumerate(cases):
+        runs = [one for one in measurements if one["case"] == case]
+        returns = np.array([run["return"] for run in runs])
+        mean, low, high = interquartile_mean(returns)
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.errorbar([0.4], [mean], [[mean - low], [high - mean]], fmt="s", color="#3e4e63", capsize=4)
+        axes.plot(np.linspace(-0.2, 0.2, len(returns)), returns, "o", color="#429297", alpha=0.7)
+        axes.axhline(runs[0]["controls"]["random"], color="#e26d5c", linewidth=1, label="random actions")
+        target = CASES[case][3]
+        if target is not None:
+            axes.axhline(target, color="#3e4e63", linewidth=1, linestyle=":", label="to reach")
+        axes.set_title(case, fontsize=10)
+        axes.set_xticks([0, 0.4], ["seeds", "IQM"])
+        axes.set_xlim(-0.5, 0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if i == 0:
+            axes.legend(fontsize=7, frameon=False, loc="center right")
+    figure.suptitle("Mean return of 100 episodes after training")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
 
 
 def train(case: str, preset: str | None, seed: int) -> dict[str, Any]:

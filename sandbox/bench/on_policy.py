@@ -74,6 +74,7 @@ def train(case: str, ours: bool, seed: int) -> dict[str, Any]:
     """One training of a case, construction off the clock."""
     import numpy as np
     import torch
+    import torch._dynamo  # which the first optimiser does, in Stable-Baselines3 with the construction: off the clock
 
     torch.set_num_threads(1)
     algorithm, world, settings, n_timesteps = CASES[case]

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.nn import functional as F
 
-from agents.losses import approx_kl, clip_values, clipped_surrogate, normalize, ppo_gradient, ppo_loss
+from agents.losses import (
+    a2c_gradient,
+    a2c_loss,
+    approx_kl,
+    clip_values,
+    clipped_surrogate,
+    normalize,
+    ppo_gradient,
+    ppo_loss,
+)
 
 N = 6
 NUMBERS = hnp.arrays(np.float64, (6, N), elements=st.floats(-3, 3).map(lambda x: round(x, 3)))
@@ -146,3 +155,34 @@ def test_the_surrogate_is_the_smaller_one_and_values_are_held():
         torch.log(torch.tensor([0.5, 0.5])), torch.tensor([1.0, -1.0]), 0.2
     ).tolist() == pytest.approx([0.5, -0.8])
     assert clip_values(torch.tensor([-5.0, 0.1]), torch.zeros(2), 0.5).tolist() == pytest.approx([-0.5, 0.1])
+
+
+def test_the_gradient_of_a2c_is_that_of_autograd():
+    torch.manual_seed(0)
+    log_probs, values, entropy, advantages, returns = torch.randn(5, 7)
+    for tensor in (log_probs, values, entropy):
+        tensor.requires_grad_()
+    loss, metrics = a2c_loss(
+        log_probs, values, entropy, advantages=advantages, returns=returns, vf_coef=0.3, ent_coef=0.1
+    )
+    loss.backward()
+    gradient = a2c_gradient(values.detach(), advantages=advantages, returns=returns, vf_coef=0.3)
+    torch.testing.assert_close(gradient.by_log_probs, log_probs.grad)
+    torch.testing.assert_close(gradient.by_values, values.grad)
+    torch.testing.assert_close(torch.full((7,), -0.1 / 7), entropy.grad)
+    assert not any(metric.requires_grad for metric in metrics.values())
+
+
+def test_the_loss_of_a2c_by_hand():
+    one = torch.ones(2)
+    loss, metrics = a2c_loss(
+        torch.tensor([-1.0, -2.0]),
+        0 * one,
+        3 * one,
+        advantages=torch.tensor([2.0, -1.0]),
+        returns=2 * one,
+        ent_coef=0.5,
+    )
+    # policy: -(2·-1 + -1·-2) / 2 = 0; value: 4; entropy: -3
+    assert [metrics[name].item() for name in ("policy_loss", "value_loss", "entropy_loss")] == [0.0, 4.0, -3.0]
+    assert loss.item() == 0.0 + 0.5 * 4.0 - 0.5 * 3.0

@@ -115,6 +115,14 @@ class Autograd:
         return norm
 
 
+def within_bounds(policy: ActorCriticPolicy, actions: np.ndarray) -> np.ndarray:
+    """A policy's actions as the environment takes them: of a box, unscaled if they are squashed, else clipped."""
+    space = policy.action_space
+    if not isinstance(space, spaces.Box):
+        return actions
+    return policy.unscale_action(actions) if policy.squash_output else np.clip(actions, space.low, space.high)
+
+
 def latents(policy: ActorCriticPolicy, obs: Any) -> tuple[Tensor, Tensor]:
     """What the policy's two heads see of observations: ``[N, ...] -> [N, D_pi], [N, D_vf]``."""
     features: Any = policy.extract_features(obs)

@@ -26,6 +26,7 @@ from stable_baselines3.common.torch_layers import MlpExtractor as SB3MlpExtracto
 from torch import nn
 
 from agents.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical, StateDependentNoise
+from agents.flat_weights import hooks_of, is_hooked
 from agents.mlp_step import MLPStep, Tower
 from agents.optimizers import BY_HAND
 from agents.policies import MlpExtractor
@@ -137,12 +138,7 @@ def refusal(policy: Any) -> str | None:
         return reason
     if {id(p) for p in group["params"]} != {id(p) for p in parameters}:
         return "its optimiser does not hold all parameters"
-    hooks: list[tuple[Any, ...]] = [
-        (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks) for m in policy.modules()
-    ]
-    hooks += [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in parameters]
-    hooks += [(optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)]
-    if any(hook for several in hooks for hook in several):
+    if any(hooks_of(policy)) or any(map(is_hooked, parameters)):
         return "it has hooks"
     return None
 

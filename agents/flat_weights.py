@@ -40,6 +40,25 @@ def linear(layer: Any) -> Block:
     return Block(shape, [layer.weight, layer.bias], lambda matrix: [matrix[:, :-1], matrix[:, -1]])
 
 
+def hooks_of(policy: Any) -> list[Any]:
+    """Where the hooks of a policy's modules and its optimiser are kept: each empty, unless it has some."""
+    optimizer, modules = policy.optimizer, policy.modules()
+    return [
+        *(
+            h
+            for m in modules
+            for h in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks)
+        ),
+        optimizer._optimizer_step_pre_hooks,
+        optimizer._optimizer_step_post_hooks,
+    ]
+
+
+def is_hooked(parameter: Any) -> bool:
+    """Whether something waits for a parameter's gradient."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+
+
 class FlatWeights:
     """Weights, gradient and optimiser of a policy.
 
@@ -69,12 +88,7 @@ class FlatWeights:
         self.modules, self.action_dist = list(policy.modules()), policy.action_dist
         owned = [owned for module in self.modules for owned in (module._modules, module._parameters)]
         self.owned = [(now, list(now.values())) for now in owned]
-        self.hooks: list[Any] = [
-            hooks
-            for m in self.modules
-            for hooks in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks)
-        ]
-        self.hooks += [self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks]
+        self.hooks = hooks_of(policy)
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The blocks of a flat vector, in their shapes."""
@@ -102,7 +116,7 @@ class FlatWeights:
             and len(groups) == 1
             and not self.adapt.refusal(groups[0])
             and not any(self.hooks)
-            and not any(p._backward_hooks or p._post_accumulate_grad_hooks for p, *_ in self.places)
+            and not any(is_hooked(p) for p, *_ in self.places)
         )
 
     def begin_rollout(self, n_steps: int, n_envs: int) -> None:

@@ -22,7 +22,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from agents import by_hand
-from agents.autograd import Autograd
+from agents.autograd import Autograd, within_bounds
 from agents.masks import checked, masks_from, n_choices
 from agents.mlp_step import MLPStep
 from agents.policies import ZooFeatures
@@ -211,17 +211,14 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             return predict(self.policy, observation, state, episode_start, deterministic, action_masks)
         batch: Any = observation[None] if one else observation  # type: ignore[index]
         masks = None if action_masks is None else checked(action_masks, self.action_space, len(batch))
-        actions = network.best_actions(batch, masks)
-        if isinstance(self.action_space, spaces.Box):
-            actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        actions = within_bounds(self.policy, network.best_actions(batch, masks))
         return actions[0] if one else actions, state
 
     def _choose_network(self) -> Network | None:
         """The policy as this loop drives it; None where SB3's own loop must."""
-        known: Any = self._network
-        before = known
-        if isinstance(known, MLPStep) and self.precision == "fp32" and known.fits(self.policy):
-            return None if self._overridden() else known
+        before: Any = self._network
+        if isinstance(before, MLPStep) and self.precision == "fp32" and before.fits(self.policy):
+            return None if self._overridden() else before
         path = self.fast_path
         if not path:
             self._network = None
@@ -229,9 +226,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             self._network = by_hand.network(self.policy)
         else:
             kind: Any = Recollection if isinstance(self.policy, Remembering) else Autograd
-            if type(known) is not kind or not known.fits(self.policy):
-                self._network = known = kind(self.policy, self.precision)
-            known.precision_name = self.precision
+            network = before if type(before) is kind and before.fits(self.policy) else kind(self.policy, self.precision)
+            network.precision_name, self._network = self.precision, network
         if self._network is not before:
             carry(before, self._network)
         return self._network
@@ -277,12 +273,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             if self._masks is not None:
                 masks = self._masks[n_steps] = masks_from(env, self._last_infos, self._last_episode_starts)  # type: ignore[arg-type]
             obs_tensor, actions, values, log_probs = network.act(self._last_obs, self._last_episode_starts, masks)
-            clipped_actions = actions
-            if isinstance(self.action_space, spaces.Box):
-                if self.policy.squash_output:
-                    clipped_actions = self.policy.unscale_action(actions)
-                else:
-                    clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+            clipped_actions = within_bounds(self.policy, actions)
             new_obs, rewards, dones, infos = step(clipped_actions)
             self.num_timesteps += env.num_envs
             if next_step is not None:

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
-from agents.autograd import Autograd, latents
+from agents.autograd import Autograd, latents, within_bounds
 from agents.masks import checked, masked
 from agents.policies import (
     POLICIES,
@@ -134,13 +133,22 @@ class Remembering(ZooNetworks):
         """What the memories hold before an episode, ``[S, n, D]``, those of the policy first."""
         return torch.cat([memory.initial_state(n) for memory in self.memories])
 
-    def recall(self, obs: Any, state: Tensor, n_steps: int = 1) -> tuple[list[Tensor], Tensor]:
-        """Observations of T steps in B episodes, one after the other, through the memories.
+    def recall(self, obs: Any, state: Tensor) -> tuple[list[Tensor], Tensor]:
+        """One step of B episodes: observations ``[B, ...]`` through the memories, see `remember`."""
+        return self.remember(self.features(obs), state, n_steps=1)
+
+    def features(self, obs: Any) -> list[Tensor]:
+        """What is seen of each observation alone: one ``[N, D]``, or one for either head."""
+        features: Any = self.extract_features(obs)
+        return [features] if self.share_features_extractor else list(features)
+
+    def remember(self, features: list[Tensor], state: Tensor, n_steps: int) -> tuple[list[Tensor], Tensor]:
+        """Features of T steps in B episodes through the memories.
 
         Parameters
         ----------
-        obs : [T·B, ...]
-            Step after step; no episode starts inside.
+        features : list of [T·B, D]
+            As `features` gives them, step after step; no episode starts inside.
         state : [S, B, D]
         n_steps : int
             T.
@@ -151,15 +159,6 @@ class Remembering(ZooNetworks):
             One, or one for the policy and one for the value function.
         state : [S, B, D]
         """
-        return self.remember(self.features(obs), state, n_steps)
-
-    def features(self, obs: Any) -> list[Tensor]:
-        """What is seen of each observation alone: one ``[N, D]``, or one for either head."""
-        features: Any = self.extract_features(obs)
-        return [features] if self.share_features_extractor else list(features)
-
-    def remember(self, features: list[Tensor], state: Tensor, n_steps: int) -> tuple[list[Tensor], Tensor]:
-        """`recall` from its second half."""
         outputs, states = [], []
         for memory, x, before in zip(self.memories, features, state.chunk(len(self.memories)), strict=True):
             y, after = memory.unroll(x.unflatten(0, (n_steps, -1)), before)
@@ -311,12 +310,7 @@ def predict(
         allowed = None if masks is None else torch.as_tensor(masks, device=policy.device)
         distribution = masked(policy._get_action_dist_from_latent(latent_pi), allowed)
         actions = distribution.get_actions(deterministic=deterministic).cpu().numpy()
-    actions = actions.reshape(-1, *policy.action_space.shape)
-    if isinstance(policy.action_space, spaces.Box):
-        if policy.squash_output:
-            actions = policy.unscale_action(actions)
-        else:
-            actions = np.clip(actions, policy.action_space.low, policy.action_space.high)
+    actions = within_bounds(policy, actions.reshape(-1, *policy.action_space.shape))
     return actions if vectorized else actions.squeeze(axis=0), state
 
 

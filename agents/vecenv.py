@@ -20,7 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-HOMES = {"sandbox": "envs", "ALE": "ale_py"}  # the module that registers a namespace
+HOMES = {"sandbox": "envs", "baselines": "envs", "machado": "envs", "ALE": "ale_py"}  # the module that registers a namespace
 AUTORESET_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 Step = Callable[[np.ndarray], VecEnvStepReturn]
 

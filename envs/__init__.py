@@ -35,7 +35,7 @@ from envs.mountain_car import (
     MountainCarEnv,
     MountainCarVectorEnv,
 )
-from envs.names import ENTRY_POINTS, IDS
+from envs.names import ENTRY_POINTS, IDS, PROTOCOLS, atari_games
 from envs.pendulum import Pendulum, PendulumEnv, PendulumVectorEnv
 from envs.pixel import Catch, CatchEnv, CatchVectorEnv, PixelCartPole, PixelCartPoleEnv, PixelCartPoleVectorEnv
 from envs.probe import (
@@ -128,3 +128,13 @@ for _id, _path in ENTRY_POINTS.items():
             max_episode_steps=_dynamics.max_episode_steps,
             reward_threshold=_dynamics.reward_threshold,
         )
+
+for _game in atari_games():  # envs.atari, and with it ale-py, is only imported to make one
+    for _protocol, _kwargs in PROTOCOLS.items():
+        if f"{_protocol}/{_game}-v0" not in registry:
+            register(
+                f"{_protocol}/{_game}-v0",
+                entry_point="envs.atari:AtariEnv",
+                vector_entry_point="envs.atari:AtariVectorEnv",
+                kwargs={"game": _game, **_kwargs},
+            )

@@ -1,4 +1,8 @@
-"""The table of ids: what each is made of. Imports nothing."""
+"""The table of ids: what each is made of. Imports none of it."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
 
 ENTRY_POINTS = {  # id: "module:Dynamics"; the faces are in the same module, called ...Env and ...VectorEnv
     "sandbox/Acrobot-v1": "envs.acrobot:Acrobot",
@@ -20,3 +24,23 @@ ENTRY_POINTS = {  # id: "module:Dynamics"; the faces are in the same module, cal
 }
 
 IDS = tuple(sorted(ENTRY_POINTS))
+
+PROTOCOLS: dict[str, dict[str, Any]] = {  # of Atari games: settings of `envs.atari.AtariEnv`
+    "baselines": {},
+    "machado": {"sticky": 0.25, "noop_max": 0, "episodic_life": False},
+}
+FOR_TWO = {"combat", "joust", "maze_craze", "warlords"}  # ale-py plays these with two players only
+
+
+def atari_games() -> dict[str, str]:
+    """The games that come with ale-py, each with the name of its ROM; none if it is not installed.
+
+    Examples
+    --------
+    >>> atari_games().get("MsPacman", "ms_pacman")
+    'ms_pacman'
+    """
+    found = importlib.util.find_spec("ale_py")
+    folders = list(found.submodule_search_locations or ()) if found else []
+    roms = sorted(path.stem for folder in folders for path in Path(folder, "roms").glob("*.bin"))
+    return {rom.title().replace("_", ""): rom for rom in roms if rom not in FOR_TWO}

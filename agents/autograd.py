@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.masks import masked
+from agents.policies import Bytes
 from agents.rollout import Samples
-from sandbox.training.device import precision
+from sandbox.training.device import precision, rounded
 
 
 class Autograd:
@@ -22,14 +24,21 @@ class Autograd:
     Parameters
     ----------
     policy : ActorCriticPolicy
-    precision_name : {"fp32", "bf16"}
+    precision_name : {"fp32", "bf16", "auto"}
     """
 
     recurrent = False
+    eyes: Any = None  # the features extractor with which to act, if not the policy's own
 
     def __init__(self, policy: ActorCriticPolicy, precision_name: str):
         self.policy, self.precision_name = policy, precision_name
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
+        self.pictures = isinstance(policy, Bytes) and policy.takes_bytes()
+
+    @property
+    def acting_threads(self) -> int | None:
+        """A few pictures are not worth waking a second thread, which would then spin beside those of the games."""
+        return 1 if self.pictures else None
 
     def fits(self, policy: ActorCriticPolicy) -> bool:
         """Whether this drives `policy`."""
@@ -38,18 +47,30 @@ class Autograd:
     def begin_rollout(self, n_steps: int, n_envs: int) -> None:
         """Evaluation mode: no dropout, no statistics of a batch."""
         self.policy.set_training_mode(False)
+        if self.pictures and rounded(self.precision_name, self.policy.device) and self.policy.share_features_extractor:
+            self._round_weights()
+
+    def _round_weights(self) -> None:
+        """Round the weights once a rollout: at each step it would take longer than the products."""
+        original = self.policy.features_extractor
+        if self.eyes is None:
+            self.eyes = copy.deepcopy(original).requires_grad_(False).eval()
+            for layer in self.eyes.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    layer.to(torch.bfloat16)
+        with torch.no_grad():
+            for mine, theirs in zip(self.eyes.parameters(), original.parameters(), strict=True):
+                mine.copy_(theirs)
+            for mine, theirs in zip(self.eyes.buffers(), original.buffers(), strict=True):
+                mine.copy_(theirs)
 
     def act(
         self, obs: Any, starts: np.ndarray | None = None, masks: np.ndarray | None = None
     ) -> tuple[Any, np.ndarray, Tensor, Tensor]:
         """Observations ``[B, ...]`` -> themselves as tensors, actions, values ``[B, 1]``, log_probs ``[B]``."""
-        obs_tensor = obs_as_tensor(obs, self.policy.device)
-        with torch.no_grad(), precision(self.precision_name, self.policy.device):
-            if masks is None:
-                actions, values, log_probs = self.policy(obs_tensor)
-            else:
-                actions, values, log_probs = self._draw(*latents(self.policy, obs_tensor), masks)
-        return obs_tensor, actions.cpu().numpy(), values.float(), log_probs.float()
+        with torch.no_grad():
+            actions, values, log_probs = self._draw(*self._latents(self.inputs(obs), self.eyes), masks)
+        return obs_as_tensor(obs, self.policy.device), actions.cpu().numpy(), values, log_probs
 
     def _draw(self, latent_pi: Tensor, latent_vf: Tensor, masks: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
         allowed = None if masks is None else torch.as_tensor(masks, device=self.policy.device)
@@ -60,12 +81,27 @@ class Autograd:
 
     def values(self, obs: Any, state: Any = None) -> np.ndarray:
         """V of observations ``[N, ...]`` -> ``[N]``."""
-        with torch.no_grad(), precision(self.precision_name, self.policy.device):
-            return self.policy.predict_values(obs_as_tensor(obs, self.policy.device)).float().flatten().cpu().numpy()
+        with torch.no_grad():
+            latent_vf = self._latents(self.inputs(obs), self.eyes)[1]
+            return self.policy.value_net(latent_vf).flatten().cpu().numpy()
 
     def inputs(self, obs: Any) -> Any:
-        """Observations as the network takes them, uploaded once a rollout."""
-        return obs_as_tensor(obs, self.policy.device)
+        """Observations as the network takes them, uploaded once a rollout; pictures as bytes, channels last.
+
+        On the processor pictures stay in numpy, which gathers whole rows ten times faster than torch does.
+        """
+        if not self.pictures:
+            return obs_as_tensor(obs, self.policy.device)
+        last = np.empty((len(obs), *obs.shape[2:], obs.shape[1]), np.uint8)
+        for channel in range(obs.shape[1]):  # plane by plane: a transposed copy goes byte by byte
+            last[..., channel] = obs[:, channel]
+        return last if self.policy.device.type == "cpu" else torch.as_tensor(last, device=self.policy.device)
+
+    def _latents(self, obs: Any, eyes: Any = None) -> tuple[Tensor, Tensor]:
+        """What the two heads see of `inputs`."""
+        if self.pictures:
+            obs = torch.as_tensor(obs).permute(0, 3, 1, 2)  # [N, C, H, W], in memory still channels last
+        return latents(self.policy, obs, self.precision_name, eyes)
 
     def array(self, rows: np.ndarray) -> Tensor:
         """Any other rows, likewise; actions as integers where they are discrete."""
@@ -84,17 +120,14 @@ class Autograd:
 
     def forward(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor]:
         """``log_probs [N], values [N], entropy [N]``, their graph kept for `backward`."""
-        with precision(self.precision_name, self.policy.device):
-            values, log_probs, entropy = self._evaluate(batch)
+        values, log_probs, entropy = self._evaluate(batch)
         entropy = -log_probs if entropy is None else entropy  # squashed actions: no closed form, an estimate by samples
-        self.outputs = [log_probs.float(), values.float().flatten(), entropy.float()]
+        self.outputs = [log_probs, values.flatten(), entropy]
         log_probs, values, entropy = (output.detach() for output in self.outputs)
         return log_probs, values, entropy
 
     def _evaluate(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
-        if batch.masks is None:
-            return self.policy.evaluate_actions(batch.obs, batch.actions)
-        return self._judge(*latents(self.policy, batch.obs), batch)
+        return self._judge(*self._latents(batch.obs), batch)
 
     def _judge(self, latent_pi: Tensor, latent_vf: Tensor, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
         distribution = masked(self.policy._get_action_dist_from_latent(latent_pi), batch.masks)
@@ -123,9 +156,16 @@ def within_bounds(policy: ActorCriticPolicy, actions: np.ndarray) -> np.ndarray:
     return policy.unscale_action(actions) if policy.squash_output else np.clip(actions, space.low, space.high)
 
 
-def latents(policy: ActorCriticPolicy, obs: Any) -> tuple[Tensor, Tensor]:
-    """What the policy's two heads see of observations: ``[N, ...] -> [N, D_pi], [N, D_vf]``."""
-    features: Any = policy.extract_features(obs)
+def latents(
+    policy: ActorCriticPolicy, obs: Any, precision_name: str = "fp32", eyes: Any = None
+) -> tuple[Tensor, Tensor]:
+    """What the policy's two heads see of observations: ``[N, ...] -> [N, D_pi], [N, D_vf]``.
+
+    The precision is that of the features, where the work is; from there on all is float32.
+    """
+    with precision(precision_name, policy.device):
+        features: Any = policy.extract_features(obs, eyes)
     if policy.share_features_extractor:
-        return policy.mlp_extractor(features)
+        return policy.mlp_extractor(features.float())
+    features = [each.float() for each in features]
     return policy.mlp_extractor.forward_actor(features[0]), policy.mlp_extractor.forward_critic(features[1])

@@ -30,7 +30,7 @@ from agents.recurrent import Recollection, Remembering, carry, predict
 from agents.returns import gae
 from agents.rollout import Samples
 from agents.vecenv import GymVecEnv, lean_step
-from sandbox.training.device import precision, threads
+from sandbox.training.device import precision, rounded, threads
 
 BYPASSED = (
     "forward",
@@ -65,6 +65,7 @@ class Network(Protocol):
     """How the loop drives a policy: in numpy (`MLPStep`) or in torch (`Autograd`), whose arrays these are."""
 
     recurrent: bool
+    acting_threads: int | None  # how many are worth it for one step; None is as many as there are
 
     def fits(self, policy: Any) -> bool: ...
     def begin_rollout(self, n_steps: int, n_envs: int) -> None: ...
@@ -102,8 +103,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         overridden = self._overridden()
         if overridden:
             return FastPath("inherited", overridden)
-        if self.precision != "fp32":
-            return FastPath("autograd", f"precision is {self.precision}")
+        if rounded(self.precision, self.device):
+            return FastPath("autograd", "precision is bf16")
         reason = by_hand.refusal(self.policy)
         return FastPath("autograd", reason) if reason else FastPath("by hand")
 
@@ -217,7 +218,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     def _choose_network(self) -> Network | None:
         """The policy as this loop drives it; None where SB3's own loop must."""
         before: Any = self._network
-        if isinstance(before, MLPStep) and self.precision == "fp32" and before.fits(self.policy):
+        if isinstance(before, MLPStep) and not rounded(self.precision, self.device) and before.fits(self.policy):
             return None if self._overridden() else before
         path = self.fast_path
         if not path:
@@ -237,10 +238,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Act for `n_rollout_steps` steps and fill the buffer; False if the callback asked to stop.
-
-        The local names are SB3's, for callbacks read them.
-        """
+        """Act for `n_rollout_steps` steps and fill the buffer; False if the callback asked to stop."""
         network, next_step = self._choose_network(), self._next_step_envs(env)
         if network is None:
             if self.mask_actions or self.whole_episodes or isinstance(self.policy, Remembering):
@@ -248,6 +246,19 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                 what = "a recurrent encoder" if isinstance(self.policy, Remembering) else what
                 raise ValueError(f"{what} needs a loop of this project, and here is {self.fast_path}")
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        with threads(network.acting_threads):
+            return self._collect(network, env, next_step, callback, rollout_buffer, n_rollout_steps)
+
+    def _collect(
+        self,
+        network: Network,
+        env: VecEnv,
+        next_step: GymVecEnv | None,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """As `collect_rollouts`, with `network`. The local names are SB3's, for callbacks read them."""
         assert self._last_obs is not None, "No previous observation was provided"
         if self.whole_episodes:
             self._last_obs, self._last_infos = env.reset(), None  # type: ignore[assignment]

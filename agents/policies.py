@@ -16,13 +16,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common import policies as sb3
 from stable_baselines3.common import torch_layers
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from sandbox import zoo
 from sandbox.training.device import light_optimizers, private_seed
-from sandbox.zoo.contracts import Recurrent, Sequence
+from sandbox.zoo.contracts import Encoder, Recurrent, Sequence, scaled
 from sandbox.zoo.names import resolve
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
@@ -61,6 +61,9 @@ class NatureCNN(torch_layers.NatureCNN):
             super().__init__(observation_space, features_dim, normalized_image)
         encoder = zoo.build("nature_cnn", in_shape=observation_space.shape, out_features=features_dim)
         self.cnn, self.linear = encoder.cnn, encoder.linear
+
+    def forward(self, obs: Tensor) -> Tensor:  # [B, C, H, W] floats, or bytes
+        return super().forward(scaled(obs) if obs.dtype == torch.uint8 else obs)
 
 
 class ZooFeatures(BaseFeaturesExtractor):
@@ -236,6 +239,24 @@ def with_encoder(policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: boo
     }
 
 
+class Bytes(sb3.BasePolicy):
+    """Placed behind a policy of SB3: an image goes to an encoder of the zoo as the bytes that it is.
+
+    SB3 makes float32 of them first. The encoder does the same, but in the precision that it runs in.
+    """
+
+    def extract_features(self, obs: Any, features_extractor: BaseFeaturesExtractor) -> Tensor:
+        if self.takes_bytes() and obs.dtype == torch.uint8:
+            return features_extractor(obs)
+        return super().extract_features(obs, features_extractor)
+
+    def takes_bytes(self) -> bool:
+        """Whether observations are images, and what sees them is of the zoo."""
+        eyes: Any = self.features_extractor
+        of_the_zoo = isinstance(eyes, NatureCNN) or (isinstance(eyes, ZooFeatures) and isinstance(eyes.encoder, Encoder))
+        return of_the_zoo and self.normalize_images and is_image_space(self.observation_space)
+
+
 class ZooNetworks(sb3.ActorCriticPolicy):
     """Mixed into a policy of SB3, it takes the networks from the zoo and steps Adam in one fused operation."""
 
@@ -260,11 +281,11 @@ class ZooNetworks(sb3.ActorCriticPolicy):
         return super().make_features_extractor()
 
 
-class ActorCriticPolicy(ZooNetworks, sb3.ActorCriticPolicy):
+class ActorCriticPolicy(ZooNetworks, sb3.ActorCriticPolicy, Bytes):
     """``"MlpPolicy"``: two MLPs of the zoo over a flat observation."""
 
 
-class ActorCriticCnnPolicy(ZooNetworks, sb3.ActorCriticCnnPolicy):
+class ActorCriticCnnPolicy(ZooNetworks, sb3.ActorCriticCnnPolicy, Bytes):
     """``"CnnPolicy"``: the zoo's ``nature_cnn`` under policy and value function."""
 
 

@@ -45,8 +45,8 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         Keep the encoder's weights as they are, in evaluation mode.
     n_envs : int, optional
         With an id: how many environments to make. This project's ids step all of them at once.
-    precision : {"fp32", "bf16"}
-        Of matrix products and convolutions.
+    precision : {"fp32", "bf16", "auto"}
+        Of matrix products and convolutions; ``"auto"`` is bf16 where the processor is made for it.
     mask_actions : bool
         Draw among the actions that the environment allows: by its method ``action_masks()``, or by the entry
         ``"action_mask"`` of its infos. `predict` takes them as an argument.

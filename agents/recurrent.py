@@ -216,6 +216,7 @@ class Recollection(Autograd):
     def __init__(self, policy: Remembering, precision_name: str):
         super().__init__(policy, precision_name)
         self.policy: Remembering = policy
+        self.pictures = False  # a memory takes them as they come
         self.state = policy.initial_state(0)
 
     def begin_rollout(self, n_steps: int, n_envs: int) -> None:
@@ -236,18 +237,28 @@ class Recollection(Autograd):
             self.states[self.t] = state.transpose(0, 1)
             self.t += 1
             remembered, self.state = self.policy.recall(obs_tensor, state)
-            actions, values, log_probs = self._draw(*self.policy.latents(remembered), masks)
-        return obs_tensor, actions.cpu().numpy(), values.float(), log_probs.float()
+        with torch.no_grad():
+            actions, values, log_probs = self._draw(*self._heads(remembered), masks)
+        return obs_tensor, actions.cpu().numpy(), values, log_probs
 
     def values(self, obs: Any, state: Any = None) -> np.ndarray:
         """V of observations ``[N, ...]`` after what `state` ``[S, N, D]`` remembers, by default the present one."""
         obs_tensor = obs_as_tensor(obs, self.policy.device)
         with torch.no_grad(), precision(self.precision_name, self.policy.device):
             remembered, _ = self.policy.recall(obs_tensor, self.state if state is None else state)
-            _, latent_vf = self.policy.latents(remembered)
-            return self.policy.value_net(latent_vf).float().flatten().cpu().numpy()
+        with torch.no_grad():
+            return self.policy.value_net(self._heads(remembered)[1]).flatten().cpu().numpy()
+
+    def _heads(self, remembered: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self.policy.latents([y.float() for y in remembered])  # from here on in float32, as in `latents`
 
     def _evaluate(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
+        with precision(self.precision_name, self.policy.device):
+            remembered = self._remembered(batch)
+        return self._judge(*self._heads(remembered), batch)
+
+    def _remembered(self, batch: Samples) -> list[Tensor]:
+        """What the memory gives at each sample."""
         features = self.policy.features(batch.obs)
         begins = np.flatnonzero(batch.first)
         lengths = np.diff(begins, append=len(batch.first))
@@ -264,8 +275,7 @@ class Recollection(Autograd):
             outputs.append([y[real] for y in remembered])
             order.append(samples[inside])
         back = torch.from_numpy(np.argsort(np.concatenate(order)))
-        remembered = [torch.cat(parts)[back] for parts in zip(*outputs, strict=True)]
-        return self._judge(*self.policy.latents(remembered), batch)
+        return [torch.cat(parts)[back] for parts in zip(*outputs, strict=True)]
 
 
 def predict(

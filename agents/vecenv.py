@@ -65,6 +65,8 @@ class GymVecEnv(VecEnv):
             )
         self.envs = envs
         self.next_step = mode is AutoresetMode.NEXT_STEP
+        # Of an Atari game, whose rewards are clipped and whose lives are episodes, only the environment knows the score.
+        self.counts_itself = bool(envs.metadata.get("counts_episodes", False))
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.phantom = np.zeros(self.num_envs, bool)
         self._clear()
@@ -112,11 +114,12 @@ class GymVecEnv(VecEnv):
             final_obs = obs if self.next_step else extras["final_obs"]
             infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             infos[i]["terminal_observation"] = _row(final_obs, i)
-            infos[i]["episode"] = {
-                "r": round(float(self._returns[i]), 6),
-                "l": int(self._lengths[i]),
-                "t": round(time.time() - self._started_at, 6),
-            }
+            seconds = {"t": round(time.time() - self._started_at, 6)}
+            if not self.counts_itself:
+                infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), **seconds}
+            elif "episode" in infos[i]:
+                episode = infos[i]["episode"]
+                infos[i]["episode"] = {"r": float(episode["r"]), "l": int(episode["l"]), **seconds}
         if len(ended):
             self._returns[dones], self._lengths[dones] = 0.0, 0
         return obs, rewards.astype(np.float32, copy=False), dones, infos

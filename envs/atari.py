@@ -1,6 +1,6 @@
-"""Atari 2600 games by the two protocols of the literature, in ale-py's C++: ``baselines/<Game>-v0``, ``machado/<Game>-v0``.
+"""Atari 2600 games by the two protocols of the literature: ``baselines/<Game>-v0`` and ``machado/<Game>-v0``.
 
-Needs the extra ``atari``. Both show the last four pictures, 84x84 and grey, and act every fourth frame:
+The stepping is ale-py's C++; needs the extra ``atari``. Both show the last four pictures, 84x84 and grey, and act every fourth frame:
 
 - ``baselines`` (Mnih et al., Nature 518, 2015, as OpenAI's baselines made it common): up to 29 no-ops at the start, no
   sticky actions; for training the loss of a life ends an episode.
@@ -23,6 +23,7 @@ from ale_py.vector_env import AtariVectorEnv as ALEVectorEnv
 from gymnasium.vector import AutoresetMode
 
 from envs.console import console, load, rom_of
+from envs.recording import Recording, record  # noqa: F401 - part of what this module offers
 
 FRAME_SKIP = 4
 

@@ -34,6 +34,7 @@ DEMOS = {
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "masked_actions": "a taxi learns faster when it knows which actions are pointless",
     "pole_from_pixels": "a pole balanced from pixels (minutes)",
+    "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
 }
@@ -225,6 +226,8 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
     env_id = preset.pop("env_id", env)
     for key in ("n_timesteps", "n_envs"):
         preset.pop(key, None)
+    usual = {"eval_every": max(n_timesteps // 5, 1), "eval_episodes": 20, "final_episodes": 100, "greedy": True}
+    evaluation = {key: preset.pop(key, value) for key, value in usual.items()}
     if args["normalize"] is not None:
         settings = {**settings, "normalize": args["normalize"]}
     for key, value in settings.items():
@@ -239,8 +242,10 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
         "n_timesteps": n_timesteps,
         "n_envs": n_envs,
         "normalize": preset.pop("normalize", False),
-        "eval_every": max(n_timesteps // 5, 1) if args["eval_every"] is None else args["eval_every"],
-        "eval_episodes": args["eval_episodes"] or 20,
+        "eval_every": evaluation["eval_every"] if args["eval_every"] is None else args["eval_every"],
+        "eval_episodes": args["eval_episodes"] or evaluation["eval_episodes"],
+        "final_episodes": evaluation["final_episodes"],
+        "greedy": evaluation["greedy"],
         "settings": preset,
     }
 
@@ -451,6 +456,7 @@ def list_all(argv: list[str]) -> int:
     Parser(prog="sandbox list", description="What there is, by name.").parse(argv)
     from agents.presets import presets
     from envs.names import ENTRY_POINTS
+    from sandbox.data import SOURCES
     from sandbox.zoo import ZOO
 
     def section(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -458,10 +464,11 @@ def list_all(argv: list[str]) -> int:
         print(f"\n{title}")
         print("\n".join(f"  {name:{width}s}{text}".rstrip() for name, text in rows))
 
-    print("Names for `sandbox train`, `bench` and `demo`, and for `zoo.build` and `encoder=`.")
+    print("Names for `sandbox train`, `bench` and `demo`, and for `zoo.build`, `encoder=` and `data.load`.")
     section("algorithms", [(name, _summary(path)) for name, path in ALGORITHMS.items()])
     section("encoders and other networks", [(name, _summary(path)) for name, path in ZOO.items()])
     section("environments (and every id of Gymnasium)", [(name, _summary(path)) for name, path in ENTRY_POINTS.items()])
+    section("data sets", [(name, _summary(path)) for name, path in SOURCES.items()])
     section("presets", [(f"{p.algorithm} {p.env} --preset {p.name}", p.about) for p in presets()])
     section("benches", [(name, text) for name, (_, text) in BENCHES.items()])
     section("demos", list(DEMOS.items()))
@@ -469,14 +476,14 @@ def list_all(argv: list[str]) -> int:
 
 
 def _summary(path: str) -> str:
-    """The first sentence of a class's docstring, read from its source: importing it could mean importing torch."""
+    """The first sentence of a docstring, read from the source: importing it could mean importing torch."""
     module, name = path.split(":")
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return ""
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    text = ast.get_docstring(classes[name]) if name in classes else None
+    there = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    text = ast.get_docstring(there[name]) if name in there else None
     first = " ".join((text or "").split("\n\n")[0].split()).replace("``", "").replace("`", "")
     return first.split(". ")[0].rstrip(".").replace(":class:", "")
 

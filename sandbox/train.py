@@ -183,7 +183,8 @@ class RunCallback(BaseCallback):
         step = self.num_timesteps
         if step >= self.next_eval:
             self.next_eval += self.eval_every
-            result = evaluate(self.model, self.envs, self.eval_episodes, seed=EVAL_SEED)
+            greedy = self.run.config.get("greedy", True)
+            result = evaluate(self.model, self.envs, self.eval_episodes, seed=EVAL_SEED, deterministic=greedy)
             self.logger.record(show.EVALUATION, result.mean)
             self.logger.dump(step)  # a row of its own: the next one may come much later
             if result.mean >= self.best_return:
@@ -264,8 +265,10 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     steps, seconds = model.num_timesteps - done, time.monotonic() - began
     whole = "episodes" if model.whole_episodes else f"rollouts of {per_rollout:,}"
     print(f"{steps:,} steps (whole {whole}) in {seconds:.1f} s")
-    result = evaluate(model, config["env_id"], 100, seed=EVAL_SEED)
-    print(f"100 episodes: return {result} (mean and 95 % interval; greedy actions, full episodes)", flush=True)
+    greedy, n_episodes = config.get("greedy", True), config.get("final_episodes", 100)  # the first runs have neither
+    result = evaluate(model, config["env_id"], n_episodes, seed=EVAL_SEED, deterministic=greedy)
+    how = "greedy" if greedy else "drawn"
+    print(f"{n_episodes} episodes: return {result} (mean and 95 % interval; {how} actions, full episodes)", flush=True)
     write_evaluation(run.folder / "evaluation.json", result.returns, result.lengths)
     show.plot_learning_curves(
         run.folder / "learning_curve.png", {"": run.metrics}, f"{config['algorithm'].upper()} on {config['env']}"

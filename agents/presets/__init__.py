@@ -6,6 +6,7 @@ They are the YAML files beside this module, one for each algorithm, and load nei
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ class Preset:
     Attributes
     ----------
     algorithm, env, name : str
-        Such as ``ppo``, ``CartPole-v1``, ``fast``.
+        Such as ``ppo``, ``CartPole-v1``, ``fast``; `env` may be a pattern, such as ``baselines/*-v0``.
     about : str
         Where the settings come from, what they reached and in how long.
     settings : dict
         Arguments of the algorithm's constructor, in the text form of the command line, and beside them ``env_id`` (an
-        environment that steps equal to the named one, but faster), ``n_timesteps`` and ``normalize`` (true, or a
-        mapping of the arguments of Stable-Baselines3's ``VecNormalize``).
+        environment that steps equal to the named one, but faster), ``n_timesteps``, ``normalize`` (true, or a
+        mapping of the arguments of Stable-Baselines3's ``VecNormalize``), ``greedy`` (whether evaluations take the
+        likeliest action), ``eval_every``, ``eval_episodes`` and ``final_episodes``.
     """
 
     algorithm: str
@@ -66,6 +68,9 @@ def find(env_id: str, algorithm: str | None = None) -> dict[str, Preset]:
     20
     """
     fitting = [
-        p for p in presets() if p.env in (env_id, env_id.removeprefix("sandbox/")) and algorithm in (None, p.algorithm)
+        p
+        for p in presets()
+        if any(fnmatchcase(name, p.env) for name in (env_id, env_id.removeprefix("sandbox/")))
+        and algorithm in (None, p.algorithm)
     ]
     return {p.name: p for p in fitting if p.algorithm == fitting[0].algorithm}

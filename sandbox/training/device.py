@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -96,8 +96,9 @@ def precision(name: str, device: torch.device) -> torch.autocast:
 
     Parameters
     ----------
-    name : {"fp32", "bf16"}
-        ``"bf16"`` computes products in bfloat16 (8 bits of mantissa) and keeps weights, sums and losses in float32.
+    name : {"fp32", "bf16", "auto"}
+        ``"bf16"`` computes products in bfloat16 (8 bits of mantissa) and keeps weights, sums and losses in float32;
+        ``"auto"`` does so where the processor or GPU is made for it.
     device : torch.device
 
     Returns
@@ -117,9 +118,27 @@ def precision(name: str, device: torch.device) -> torch.autocast:
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
-    if name == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise ValueError("precision='bf16' needs a processor with AVX-512; use precision='fp32' here")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=name == "bf16")
+    if name == "bf16" and device.type == "cpu" and not has_bf16(device):
+        raise ValueError("precision='bf16' needs a processor with AVX-512; use precision='fp32' here, or 'auto'")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=rounded(name, device))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the processor (AVX-512 and later) or the GPU (Ampere and later) has instructions for bfloat16."""
+    if device.type == "cpu":
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def rounded(name: str, device: torch.device) -> bool:
+    """Whether a precision by its name means bf16 on this device.
+
+    Examples
+    --------
+    >>> rounded("fp32", torch.device("cpu"))
+    False
+    """
+    return name == "bf16" or (name == "auto" and has_bf16(device))
 
 
 @contextmanager

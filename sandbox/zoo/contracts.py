@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         if x.shape[1:] != self.in_shape:
             raise _wrong_shape(self, "x", ("B", *self.in_shape), x)
         if x.dtype == torch.uint8:
-            x = x.float() / 255
+            x = scaled(x)
         elif not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes uint8 (divided by 255) or floats, got {x.dtype}")
         return self.encode(x)  # [B, out_features]
@@ -193,6 +193,22 @@ class Sequence(nn.Module):
         """``[B, T, in_features]`` and a boolean mask ``[B, T]`` or None to ``[B, T, out_features]``: what a subclass
         writes."""
         raise NotImplementedError
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """Bytes as floats from 0 to 1, in the precision that networks run in just now.
+
+    Under bf16 they become bfloat16 at once: a byte has no more digits, and float32 pixels would be the largest thing
+    in memory by far.
+
+    Examples
+    --------
+    >>> scaled(torch.tensor([0, 51], dtype=torch.uint8))
+    tensor([0.0000, 0.2000])
+    """
+    device = pixels.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    return pixels.to(dtype).div_(255)
 
 
 def check_sizes(**sizes: Any) -> None:

@@ -59,10 +59,7 @@ class Autograd:
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     layer.to(torch.bfloat16)
         with torch.no_grad():
-            for mine, theirs in zip(self.eyes.parameters(), original.parameters(), strict=True):
-                mine.copy_(theirs)
-            for mine, theirs in zip(self.eyes.buffers(), original.buffers(), strict=True):
-                mine.copy_(theirs)
+            self.eyes.load_state_dict(original.state_dict())  # which copies, and rounds where the copy is rounder
 
     def act(
         self, obs: Any, starts: np.ndarray | None = None, masks: np.ndarray | None = None
@@ -78,6 +75,14 @@ class Autograd:
         actions = distribution.get_actions()
         log_probs = distribution.log_prob(actions)
         return actions.reshape(-1, *self.policy.action_space.shape), self.policy.value_net(latent_vf), log_probs  # type: ignore[misc]
+
+    def predict(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """Actions ``[N, ...]`` for observations ``[N, ...]``, by the weights as they are now."""
+        self.policy.set_training_mode(False)
+        with torch.no_grad():
+            latent_pi, _ = self._latents(self.inputs(obs))
+            actions = self.policy._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
+        return actions.cpu().numpy().reshape(-1, *self.policy.action_space.shape)  # type: ignore[misc]
 
     def values(self, obs: Any, state: Any = None) -> np.ndarray:
         """V of observations ``[N, ...]`` -> ``[N]``."""

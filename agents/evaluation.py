@@ -45,7 +45,12 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any, env: str | VecEnv | VectorEnv, n_episodes: int = 100, seed: int = 0, deterministic: bool = True
+    model: Any,
+    env: str | VecEnv | VectorEnv,
+    n_episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = True,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Play full episodes, as many at a time as there are environments.
 
@@ -65,6 +70,8 @@ def evaluate(
         Of the environments.
     deterministic : bool
         The policy's likeliest actions, or drawn ones.
+    progress : callable, optional
+        Called with the number of episodes played, each time another one is.
 
     Returns
     -------
@@ -111,6 +118,8 @@ def evaluate(
                 episode = infos[i].get("episode", {"r": so_far[0, i], "l": so_far[1, i]})
                 returns.append(float(episode["r"]))
                 lengths.append(int(episode["l"]))
+                if progress is not None:
+                    progress(len(returns))
             so_far[:, starts] = 0.0
     finally:
         if normalizer is not None:

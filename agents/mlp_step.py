@@ -106,7 +106,7 @@ class MLPStep(FlatWeights):
     """
 
     recurrent = False
-    acting_threads = None  # it all runs on one
+    acting_threads: int | None = None  # it all runs on one
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class Network(Protocol):
     """How the loop drives a policy: in numpy (`MLPStep`) or in torch (`Autograd`), whose arrays these are."""
 
     recurrent: bool
-    acting_threads: int | None  # how many are worth it for one step; None is as many as there are
+    acting_threads: Any  # how many are worth it for one step; None is as many as there are
 
     def fits(self, policy: Any) -> bool: ...
     def begin_rollout(self, n_steps: int, n_envs: int) -> None: ...
@@ -202,7 +202,12 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         action_masks : [A] or [N, A] booleans, optional
             False where an action is forbidden.
         """
-        one, shape = None, self.observation_space.shape
+        shape = self.observation_space.shape
+        if action_masks is None and isinstance(observation, np.ndarray) and observation.shape[1:] == shape:
+            network = self._choose_network() if observation.dtype == np.uint8 else None
+            if isinstance(network, Autograd) and network.pictures:
+                return within_bounds(self.policy, network.predict(observation, deterministic)), state
+        one = None
         if isinstance(observation, np.ndarray) and observation.dtype.kind == "f" and shape:
             one = True if observation.shape == shape else False if observation.shape[1:] == shape else None
         network = self._choose_network() if deterministic and one is not None else None

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common import policies as sb3
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -35,6 +36,10 @@ ACTIVATIONS = {
     nn.GELU: "gelu",
     nn.SiLU: "silu",
 }
+
+
+# What a preset, which is plain text, can't name by its class.
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"rmsprop_tf_like": RMSpropTFLike}
 
 
 class MlpExtractor(torch_layers.MlpExtractor):
@@ -245,7 +250,7 @@ class Bytes(sb3.BasePolicy):
     SB3 makes float32 of them first. The encoder does the same, but in the precision that it runs in.
     """
 
-    def extract_features(self, obs: Any, features_extractor: BaseFeaturesExtractor) -> Tensor:
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
         if self.takes_bytes() and obs.dtype == torch.uint8:
             return features_extractor(obs)
         return super().extract_features(obs, features_extractor)
@@ -253,7 +258,9 @@ class Bytes(sb3.BasePolicy):
     def takes_bytes(self) -> bool:
         """Whether observations are images, and what sees them is of the zoo."""
         eyes: Any = self.features_extractor
-        of_the_zoo = isinstance(eyes, NatureCNN) or (isinstance(eyes, ZooFeatures) and isinstance(eyes.encoder, Encoder))
+        of_the_zoo = isinstance(eyes, NatureCNN) or (
+            isinstance(eyes, ZooFeatures) and isinstance(eyes.encoder, Encoder)
+        )
         return of_the_zoo and self.normalize_images and is_image_space(self.observation_space)
 
 
@@ -261,6 +268,8 @@ class ZooNetworks(sb3.ActorCriticPolicy):
     """Mixed into a policy of SB3, it takes the networks from the zoo and steps Adam in one fused operation."""
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
+        if isinstance(self.optimizer_class, str):
+            self.optimizer_class = OPTIMIZERS[self.optimizer_class]
         if self.optimizer_class is torch.optim.Adam and not {"fused", "foreach", "differentiable"} & set(
             self.optimizer_kwargs
         ):

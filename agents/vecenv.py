@@ -20,7 +20,12 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-HOMES = {"sandbox": "envs", "baselines": "envs", "machado": "envs", "ALE": "ale_py"}  # the module that registers a namespace
+HOMES = {
+    "sandbox": "envs",
+    "baselines": "envs",
+    "machado": "envs",
+    "ALE": "ale_py",
+}  # the module that registers a namespace
 AUTORESET_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 Step = Callable[[np.ndarray], VecEnvStepReturn]
 
@@ -65,7 +70,7 @@ class GymVecEnv(VecEnv):
             )
         self.envs = envs
         self.next_step = mode is AutoresetMode.NEXT_STEP
-        # Of an Atari game, whose rewards are clipped and whose lives are episodes, only the environment knows the score.
+        # Of an Atari game, where rewards are clipped and a life is an episode, only the environment knows the score.
         self.counts_itself = bool(envs.metadata.get("counts_episodes", False))
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.phantom = np.zeros(self.num_envs, bool)

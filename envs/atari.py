@@ -107,7 +107,7 @@ class AtariVectorEnv(ALEVectorEnv):
         self._scores, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self._lives = np.zeros(num_envs, np.int32)
 
-    def reset(
+    def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int | None] | np.ndarray | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start a game in every environment; the same seed gives the same games.
@@ -171,7 +171,11 @@ class AtariEnv(gym.Env[np.ndarray, int]):
     ((4, 84, 84), 5, (210, 160, 3))
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012 (Gymnasium's type)
+    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's type)
+        "render_modes": ["rgb_array"],
+        "render_fps": 15,
+        "counts_episodes": True,
+    }
 
     def __init__(self, game: str, render_mode: str | None = None, **kwargs: Any) -> None:
         self.games = AtariVectorEnv(game, num_envs=1, **{"num_threads": 1, **kwargs})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import ale_py
 
@@ -40,7 +41,8 @@ def console(game: str, sticky: float = 0.0, sound: bool = False, seed: int = 0) 
 def load(ale: ale_py.ALEInterface, game: str, seed: int) -> None:
     """Put the game in, with the generator of sticky actions as the seed has it."""
     ale.setInt("random_seed", seed)
-    ale.loadROM(ale_py.roms.get_rom_path(rom_of(game)))
+    rom: Any = ale_py.roms.get_rom_path(rom_of(game))
+    ale.loadROM(rom)
 
 
 def rom_of(game: str) -> str:

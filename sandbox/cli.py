@@ -34,7 +34,9 @@ DEMOS = {
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "masked_actions": "a taxi learns faster when it knows which actions are pointless",
     "pole_from_pixels": "a pole balanced from pixels (minutes)",
+    "pong_ppo": "PPO learns Pong from the screen (50 minutes; with a number of steps, as long as you like)",
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
+    "what_the_agent_sees": "where an agent that sees pictures looks, and its filters (of a RUN, or of one trained in a minute)",
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
 }
@@ -125,6 +127,7 @@ def train(typed: list[str]) -> int:
         ),
         ("--eval-every", whole, "N", "steps between evaluations, 0 for none; default a fifth of all"),
         ("--eval-episodes", count, "N", "episodes of each evaluation; default 20"),
+        ("--film", whole, "N", "games to film at the end, of which the best is kept; default the preset's, or none"),
         ("--out", Path, "FOLDER", "where run folders go; default runs"),
         ("--resume", Path, "RUN", "go on with a run; with --n-timesteps, for longer"),
     ):
@@ -226,7 +229,13 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
     env_id = preset.pop("env_id", env)
     for key in ("n_timesteps", "n_envs"):
         preset.pop(key, None)
-    usual = {"eval_every": max(n_timesteps // 5, 1), "eval_episodes": 20, "final_episodes": 100, "greedy": True}
+    usual = {
+        "eval_every": max(n_timesteps // 5, 1),
+        "eval_episodes": 20,
+        "final_episodes": 100,
+        "greedy": True,
+        "film": 0,
+    }
     evaluation = {key: preset.pop(key, value) for key, value in usual.items()}
     if args["normalize"] is not None:
         settings = {**settings, "normalize": args["normalize"]}
@@ -246,6 +255,7 @@ def _configuration(name: str, seed: int, args: dict[str, Any], settings: dict[st
         "eval_episodes": args["eval_episodes"] or evaluation["eval_episodes"],
         "final_episodes": evaluation["final_episodes"],
         "greedy": evaluation["greedy"],
+        "film": evaluation["film"] if args["film"] is None else args["film"],
         "settings": preset,
     }
 
@@ -394,14 +404,17 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--episodes", type=count, default=100, metavar="N", help="default 100")
     parser.add_argument("--seed", type=int, default=20_000, metavar="INT", help="of the environments; default 20000")
     parser.add_argument("--best", action="store_true", help="the agent at its best evaluation, not the last one")
-    parser.add_argument(
-        "--stochastic", action="store_true", help="draw actions from the policy instead of its likeliest"
-    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--stochastic", action="store_true", help="draw actions from the policy; default the preset's way")
+    how.add_argument("--greedy", action="store_true", help="take the policy's likeliest actions; default likewise")
     args = parser.parse(argv)
     from agents.evaluation import evaluate as play
+    from sandbox.training.log import ProgressLine
 
     run, model = _trained(args.run, args.best)
-    result = play(model, run.config["env_id"], args.episodes, args.seed, deterministic=not args.stochastic)
+    greedy = args.greedy or (run.config.get("greedy", True) and not args.stochastic)
+    with ProgressLine("evaluating", args.episodes, "episodes", patience=2.0) as progress:
+        result = play(model, run.config["env_id"], args.episodes, args.seed, greedy, progress=progress.update)
     low, high, length = result.returns.min(), result.returns.max(), result.lengths.mean()
     print(f"{args.episodes} episodes: return {result}, from {low:.1f} to {high:.1f}; {length:.1f} steps")
     return 0
@@ -434,7 +447,8 @@ def watch(argv: list[str]) -> int:
 
     run, model = _trained(args.run, args.best)
     try:
-        frames, fps = record(model, run.config["env_id"], args.seed, max_frames=300 if where == "gif" else 10_000)
+        longest = 150 if where == "gif" else 10_000
+        frames, fps = record(model, run.config["env_id"], args.seed, longest, greedy=run.config.get("greedy", True))
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(f"{' '.join(str(error).split())}; or pip install 'rl-unsup-sandbox[render]'") from error
     if not frames:
@@ -500,16 +514,26 @@ def bench(argv: list[str]) -> int:
 
 
 def demo(argv: list[str]) -> int:
-    listing = "\n".join(f"  {name:18s}{about}" for name, about in DEMOS.items())
+    width = max(map(len, DEMOS)) + 2
+    listing = "\n".join(f"  {name:{width}s}{about}" for name, about in DEMOS.items())
     text = "Run a short program that is meant to be read and copied."
     parser = Parser(prog="sandbox demo", description=text, epilog=f"demos:\n{listing}")
     parser.add_argument("name", metavar="NAME", help="one of those below")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="for the program, if it takes any")
     parser.add_argument("--source", action="store_true", help="print the program instead")
     args = parser.parse(argv)
     if args.name not in DEMOS:
         raise UsageError(f"unknown demo {args.name!r}{nearest(args.name, DEMOS)}")
+    program = Path(__file__).parent / "demos" / f"{args.name}.py"
+    source = program.read_text(encoding="utf-8")
+    if args.words and "sys.argv" not in source:
+        raise UsageError(f"the demo {args.name} takes no words after its name, but got {args.words[0]!r}")
     if args.source:
-        print((Path(__file__).parent / "demos" / f"{args.name}.py").read_text(encoding="utf-8"), end="")
+        print(source, end="")
         return 0
-    runpy.run_module(f"sandbox.demos.{args.name}", run_name="__main__")
+    typed, sys.argv = sys.argv, [str(program), *args.words]
+    try:
+        runpy.run_module(f"sandbox.demos.{args.name}", run_name="__main__")
+    finally:
+        sys.argv = typed
     return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,42 @@ def write_gif(
     with atomic(path) as draft:
         # GIF counts in hundredths of a second, and viewers slow down what is shorter than two of them.
         first.save(draft, save_all=True, append_images=rest, duration=max(20, round(1000 * every / fps)), loop=0)
+
+
+@contextmanager
+def video(path: Path, fps: float, scale: int = 3) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write an MP4 frame by frame: give each ``[H, W, 3]`` uint8 to the function that the block gets.
+
+    Parameters
+    ----------
+    path : Path
+    fps : float
+    scale : int
+        Of small pictures: each pixel becomes a square of so many. One larger than 400 pixels is left as it is.
+
+    Raises
+    ------
+    ImportError
+        If PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("a video needs PyAV: pip install 'rl-unsup-sandbox[media]'") from error
+    with atomic(path) as draft, av.open(str(draft), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.pix_fmt = "yuv420p"
+
+        def add(frame: np.ndarray) -> None:
+            if max(frame.shape) <= 400:
+                frame = frame.repeat(scale, axis=0).repeat(scale, axis=1)
+            frame = frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]  # the format wants even sides
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = frame.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+
+        yield add
+        container.mux(stream.encode())
 
 
 def show_in_terminal(frames: Sequence[np.ndarray], fps: float, width: int = 80) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium as gym
@@ -34,7 +36,7 @@ from sandbox import show
 from sandbox.flags import nearest
 from sandbox.runs import Run, write_evaluation
 from sandbox.training import schedules
-from sandbox.training.checkpoint import FileError, load_tensors
+from sandbox.training.checkpoint import FileError, atomic, load_tensors
 from sandbox.training.device import pick_device
 from sandbox.training.log import MetricsCSV, ProgressLine
 
@@ -151,7 +153,7 @@ class RunCallback(BaseCallback):
     best_return : float
         What the best agent so far has reached.
     checkpoint_seconds : float
-        Time between two checkpoints: what a crash can lose.
+        Time between two checkpoints, what a crash can lose; more where writing one takes over a fiftieth of it.
     """
 
     model: OnPolicyLoop
@@ -171,7 +173,7 @@ class RunCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self.next_eval = self.num_timesteps + self.eval_every if self.eval_every else math.inf
-        self.last_checkpoint = time.monotonic()
+        self.next_checkpoint = time.monotonic() + self.checkpoint_seconds
 
     def _on_rollout_start(self) -> None:
         self.keep_statistics(self.model)
@@ -184,17 +186,29 @@ class RunCallback(BaseCallback):
         if step >= self.next_eval:
             self.next_eval += self.eval_every
             greedy = self.run.config.get("greedy", True)
+            self.progress.update(step, "evaluating")
             result = evaluate(self.model, self.envs, self.eval_episodes, seed=EVAL_SEED, deterministic=greedy)
             self.logger.record(show.EVALUATION, result.mean)
             self.logger.dump(step)  # a row of its own: the next one may come much later
             if result.mean >= self.best_return:
                 self.best_return = result.mean
-                save_agent(self.model, self.run.best)
-        if time.monotonic() - self.last_checkpoint > self.checkpoint_seconds:
-            save_agent(self.model, self.run.checkpoint(step))
-            self.run.prune()
-            self.last_checkpoint = time.monotonic()
+                self._save(self.run.best)
+        began = time.monotonic()
+        if began >= self.next_checkpoint:
+            if self._save(self.run.checkpoint(step)):
+                self.run.prune()
+            now = time.monotonic()
+            self.next_checkpoint = now + max(self.checkpoint_seconds, 50 * (now - began))
         self.progress.update(step, recent_return(self.model))
+
+    def _save(self, path: Path) -> bool:
+        """Whether the agent could be saved. A disk that is full now may not be later: training goes on."""
+        try:
+            save_agent(self.model, path)
+        except OSError as error:
+            print(f"{path} could not be saved ({error}): training goes on, and tries again", file=sys.stderr)
+            return False
+        return True
 
 
 @contextmanager
@@ -258,7 +272,13 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
                 raise
             finally:
                 model.logger.close()
-    save_agent(model, run.model)
+    try:
+        save_agent(model, run.model)
+    except OSError as error:
+        raise FileError(
+            f"the trained agent could not be saved ({error}); make room, and go on from the last checkpoint with "
+            f"sandbox train --resume {run.folder}"
+        ) from error
     if callback.interrupted:
         print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")
         return None
@@ -266,7 +286,8 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     whole = "episodes" if model.whole_episodes else f"rollouts of {per_rollout:,}"
     print(f"{steps:,} steps (whole {whole}) in {seconds:.1f} s")
     greedy, n_episodes = config.get("greedy", True), config.get("final_episodes", 100)  # the first runs have neither
-    result = evaluate(model, config["env_id"], n_episodes, seed=EVAL_SEED, deterministic=greedy)
+    with ProgressLine("evaluating", n_episodes, "episodes", patience=2.0) as progress:
+        result = evaluate(model, config["env_id"], n_episodes, EVAL_SEED, greedy, progress=progress.update)
     how = "greedy" if greedy else "drawn"
     print(f"{n_episodes} episodes: return {result} (mean and 95 % interval; {how} actions, full episodes)", flush=True)
     write_evaluation(run.folder / "evaluation.json", result.returns, result.lengths)
@@ -275,12 +296,18 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     )
     made = ["learning_curve.png"]
     try:
-        frames, fps = record(model, config["env_id"], max_frames=200)
+        frames, fps = record(model, config["env_id"], max_frames=150, greedy=greedy)
         if frames:
             show.write_gif(run.folder / "episode.gif", frames, fps)
             made.append("episode.gif")
     except gym.error.DependencyNotInstalled as error:
         print(f"no episode.gif: {error}; or pip install 'rl-unsup-sandbox[render]'")
+    if config.get("film"):
+        try:
+            best = film(model, config["env_id"], run.folder / "best_game.mp4", config["film"], greedy=greedy)
+            made += [f"best_game.mp4 ({best:.0f})"] if best is not None else []
+        except ImportError as error:
+            print(f"no best_game.mp4: {error}")
     print(f"{run.folder}: {', '.join(made)}, metrics.csv, model/\n  sandbox watch {run.folder}")
     return result
 
@@ -318,32 +345,101 @@ def trained(algorithm: type, run: Run, best: bool = False) -> Any:
     return model
 
 
-def record(model: Any, env_id: str, seed: int = EVAL_SEED, max_frames: int = 300) -> tuple[list[np.ndarray], float]:
+def episode(model: Any, env: gym.Env, seed: int, greedy: bool = True) -> Iterator[tuple[np.ndarray, float]]:
+    """One whole episode as an agent plays it: each picture ``[H, W, 3]``, and the return up to it.
+
+    Of an Atari game that is the whole game, over the loss of lives; its raw score comes with the last picture.
+    """
+    see, whole_games = normalized(model), env.metadata.get("counts_episodes", False)
+    state, start, total = None, np.ones(1, bool), 0.0
+    obs, info = env.reset(seed=seed)
+    yield np.asarray(env.render()), total
+    for _ in range(MAX_STEPS):
+        masks = {"action_masks": mask_of(env, info)} if getattr(model, "mask_actions", False) else {}
+        action, state = model.predict(see(obs), state, start, deterministic=greedy, **masks)
+        obs, reward, terminated, truncated, info = env.step(action[()])  # a number, not an array of no dimension
+        total = info["episode"]["r"] if "episode" in info else total + float(reward)
+        yield np.asarray(env.render()), total
+        start[:] = terminated or truncated
+        if start and (not whole_games or "episode" in info):
+            break
+        if start:
+            obs, info = env.reset()
+
+
+def _draws(env_id: str) -> bool:
+    probe = gym.make(env_id)
+    with closing(probe):
+        return "rgb_array" in probe.metadata.get("render_modes", [])
+
+
+def record(
+    model: Any, env_id: str, seed: int = EVAL_SEED, max_frames: int = 300, greedy: bool = True
+) -> tuple[list[np.ndarray], float]:
     """One episode as frames ``[H, W, 3]``, and how many of them a second has; none if the environment draws nothing.
 
-    Of a long episode every second frame is kept, or every fourth, and so on: never more than `max_frames`.
+    Never more than `max_frames`: of a long episode every second frame is kept, or every fourth, and so on; where that
+    would be fewer than five a second, only its end.
     """
     env_id = vecenv.qualified(env_id)
-    with gym.make(env_id) as probe:
-        if "rgb_array" not in probe.metadata.get("render_modes", []):
-            return [], 1.0
+    if not _draws(env_id):
+        return [], 1.0
     frames: list[np.ndarray] = []
-    every, step, state, start, ended = 1, 0, None, np.ones(1, bool), False
-    see = normalized(model)
+    every = 1
     with gym.make(env_id, render_mode="rgb_array") as env:
-        obs, info = env.reset(seed=seed)
-        while not ended and step < MAX_STEPS:
-            if step % every == 0:
-                frames.append(np.asarray(env.render()))
-            if len(frames) == max_frames:
+        fps = float(env.metadata.get("render_fps", 30))
+        for step, (frame, _) in enumerate(episode(model, env, seed, greedy)):
+            if len(frames) >= max_frames and fps / (2 * every) >= 5.0:
                 frames, every = frames[::2], 2 * every
-            masks = {"action_masks": mask_of(env, info)} if getattr(model, "mask_actions", False) else {}
-            action, state = model.predict(see(obs), state, start, deterministic=True, **masks)
-            obs, _, terminated, truncated, info = env.step(action[()])  # a number, not an array of no dimension
-            start, ended, step = np.zeros(1, bool), terminated or truncated, step + 1
-        frames.append(np.asarray(env.render()))
-        fps = float(env.metadata.get("render_fps", 30)) / every
-    return frames, fps
+            if step % every == 0:
+                frames = [*frames[-(max_frames - 1) :], frame]
+    if step % every:
+        frames.append(frame)  # the last one always
+    return frames, fps / every
+
+
+def film(model: Any, env_id: str, path: Path, n_games: int, seed: int = EVAL_SEED, greedy: bool = True) -> float | None:
+    """Play some episodes and keep the best of them, whole, as a video.
+
+    Parameters
+    ----------
+    model : BaseAlgorithm
+    env_id : str
+    path : Path
+        Of the MP4.
+    n_games, seed : int
+    greedy : bool
+
+    Returns
+    -------
+    float or None
+        The return of the best; None if the environment draws nothing.
+
+    Raises
+    ------
+    ImportError
+        If PyAV is not installed.
+    """
+    env_id, best = vecenv.qualified(env_id), -math.inf
+    if not _draws(env_id):
+        return None
+    with (
+        ProgressLine("filming", n_games, "games") as progress,
+        TemporaryDirectory() as folder,
+        gym.make(env_id, render_mode="rgb_array") as env,
+    ):
+        for game in range(n_games):
+            draft = Path(folder, "game.mp4")
+            with show.video(draft, float(env.metadata.get("render_fps", 30))) as add:
+                for frame, total in episode(model, env, seed + game, greedy):
+                    add(frame)
+                    score = total
+            if score > best:
+                best = score
+                with atomic(path) as place:
+                    shutil.copyfile(draft, place)
+            progress.update(game + 1, f"best {best:.0f}")
+    return best
 
 
 def _tensorboard(run: Run, wanted: bool) -> list[KVWriter]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 FORMAT = 1
@@ -101,7 +101,10 @@ def save_tensors(
     entry["sha256"] = _sha256(entry, whole)
     text = json.dumps(entry)
     with atomic(path) as draft:
-        save_file(whole, draft, metadata={kind: text})
+        try:
+            save_file(whole, draft, metadata={kind: text})
+        except SafetensorError as error:  # a full disk, for one, is to it an error of its own
+            raise OSError(f"{os.fspath(path)}: {error}") from error
 
 
 def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +48,7 @@ class MetricsCSV:
     def __init__(self, path: Path, from_step: int = 0):
         self.path = path
         self.file: TextIO | None = None
+        self.behind = False  # whether rows are missing in the file
         self.rows: list[dict[str, Any]] = []
         if path.exists():
             columns = read_metrics(path)
@@ -58,6 +61,7 @@ class MetricsCSV:
         self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any] | None = None, step: int = 0
     ) -> None:
         """Add a row, or to the last row if it is of the same step; values that are not numbers are left out."""
+        # A disk that is full now may not be later: what can't be written stays in memory until it can.
         row = {STEP: step, **{key: float(value) for key, value in key_values.items() if _is_number(value)}}
         again = bool(self.rows) and self.rows[-1][STEP] == step
         if again:
@@ -66,18 +70,25 @@ class MetricsCSV:
             self.rows.append(row)
         new = [key for key in row if key not in self.columns]
         self.columns += new
-        if new or again:
-            self._rewrite()
-        else:
-            assert self.file is not None, "the table is closed"
-            csv.DictWriter(self.file, self.columns).writerow(row)
-            self.file.flush()
+        try:
+            if new or again or self.behind:
+                self._rewrite()
+            else:
+                assert self.file is not None, "the table is closed"
+                csv.DictWriter(self.file, self.columns).writerow(row)
+                self.file.flush()
+            self.behind = False
+        except OSError as error:
+            if not self.behind:
+                print(f"{self.path}: {error.strerror or error}: rows wait in memory", file=sys.stderr)
+            self.behind = True
 
     def close(self) -> None:
         """Close the file."""
         if self.file is not None:
-            self.file.close()
-            self.file = None
+            file, self.file = self.file, None
+            with suppress(OSError):  # what it could not write is in `rows`
+                file.close()
 
     def _rewrite(self) -> None:
         self.close()
@@ -133,6 +144,8 @@ class ProgressLine:
     unit : str
     done : int
         Where it starts.
+    patience : float
+        Seconds before anything is shown: what is over by then needs no bar.
 
     Examples
     --------
@@ -140,13 +153,18 @@ class ProgressLine:
     ...     progress.update(10, "return 3.0")
     """
 
-    def __init__(self, label: str, total: int, unit: str, done: int = 0):
-        self.label, self.total, self.unit, self.start = label, total, unit, done
+    def __init__(self, label: str, total: int, unit: str, done: int = 0, patience: float = 0.0):
+        self.label, self.total, self.unit, self.start, self.patience = label, total, unit, done, patience
         self.console = Console()
         self.bar: Progress | None = None
 
     def __enter__(self) -> ProgressLine:
         self.began = self.last = time.monotonic()
+        if self.patience == 0.0:
+            self._show()
+        return self
+
+    def _show(self) -> None:
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -159,10 +177,11 @@ class ProgressLine:
             self.bar = Progress(*columns, console=self.console, refresh_per_second=5)
             self.task = self.bar.add_task(self.label, total=self.total, completed=self.start, unit=self.unit, note="")
             self.bar.start()
-        return self
 
     def update(self, done: int, note: str = "") -> None:
         """Say how much is done; without a terminal, a line every five seconds."""
+        if self.bar is None and self.patience and time.monotonic() - self.began > self.patience:
+            self._show()
         if self.bar is not None:
             self.bar.update(self.task, completed=done, note=note)
             return

@@ -186,7 +186,7 @@ class ProgressLine:
             self.bar.update(self.task, completed=done, note=note)
             return
         now = time.monotonic()
-        if now - self.last >= 5.0:
+        if now - self.began > self.patience and now - self.last >= 5.0:
             self.last = now
             rate = (done - self.start) / (now - self.began)
             words = [f"{self.label}: {done:,} of {self.total:,} {self.unit}"]

@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents import by_hand
 from agents.autograd import Autograd, within_bounds
@@ -29,7 +30,7 @@ from agents.policies import ZooFeatures
 from agents.recurrent import Recollection, Remembering, carry, predict
 from agents.returns import gae
 from agents.rollout import Samples
-from agents.vecenv import GymVecEnv, lean_step
+from agents.vecenv import Groups, GymVecEnv, Step, lean_step
 from sandbox.training.device import precision, rounded, threads
 
 BYPASSED = (
@@ -251,19 +252,24 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                 what = "a recurrent encoder" if isinstance(self.policy, Remembering) else what
                 raise ValueError(f"{what} needs a loop of this project, and here is {self.fast_path}")
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        with threads(network.acting_threads):
-            return self._collect(network, env, next_step, callback, rollout_buffer, n_rollout_steps)
+        waits = isinstance(env, Groups) and not (self.use_sde or self.mask_actions or self.whole_episodes)
+        in_turn = InTurn(network, env, n_rollout_steps) if waits and not network.recurrent else None
+        with threads(network.acting_threads), in_turn or nullcontext():
+            act, step = (in_turn.act, in_turn.step) if in_turn else (network.act, lean_step(env))
+            return self._collect(network, env, next_step, act, step, callback, rollout_buffer, n_rollout_steps)
 
     def _collect(
         self,
         network: Network,
         env: VecEnv,
         next_step: GymVecEnv | None,
+        act: Any,
+        step: Step,
         callback: BaseCallback,
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
     ) -> bool:
-        """As `collect_rollouts`, with `network`. The local names are SB3's, for callbacks read them."""
+        """As `collect_rollouts`, by `act` and `step`. The local names are SB3's, for callbacks read them."""
         assert self._last_obs is not None, "No previous observation was provided"
         if self.whole_episodes:
             self._last_obs, self._last_infos = env.reset(), None  # type: ignore[assignment]
@@ -276,7 +282,6 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         callback.on_rollout_start()
 
         network.begin_rollout(*shape)
-        step = lean_step(env)
         truncated, valid, masks = np.zeros(shape, bool), np.ones(shape, bool), None
         self._masks = np.ones((*shape, sum(n_choices(self.action_space))), bool) if self.mask_actions else None
         in_first = np.ones(env.num_envs, bool)  # environments that are in the first episode of this rollout
@@ -288,7 +293,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                 self.policy.reset_noise(env.num_envs)
             if self._masks is not None:
                 masks = self._masks[n_steps] = masks_from(env, self._last_infos, self._last_episode_starts)  # type: ignore[arg-type]
-            obs_tensor, actions, values, log_probs = network.act(self._last_obs, self._last_episode_starts, masks)
+            obs_tensor, actions, values, log_probs = act(self._last_obs, self._last_episode_starts, masks)
             clipped_actions = within_bounds(self.policy, actions)
             new_obs, rewards, dones, infos = step(clipped_actions)
             self.num_timesteps += env.num_envs
@@ -434,6 +439,50 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         raise NonFiniteError(
             f"{quantity} {where} is {value} at step {self.num_timesteps}: training stopped with the weights before it"
         )
+
+
+class InTurn:
+    """Acting in one group of environments while the other plays, for `n_steps` steps.
+
+    The policy is the same throughout a rollout: what to do next in a group can be found as soon as that group is there.
+    So a group is always a step ahead of what the loop has seen of it. As a context manager it waits for those that
+    still play when the loop ends early.
+    """
+
+    def __init__(self, network: Network, envs: Groups, n_steps: int):
+        self.network, self.envs, self.left = network, envs, n_steps
+        self.ahead: list[tuple[Any, ...]] = []  # of each group: what its next step begins with
+
+    def act(self, obs: Any, starts: Any, masks: Any) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]:
+        """As `Network.act`, for all environments together."""
+        if not self.ahead:
+            for group, rows in self.envs.parts:
+                self._begin(group, obs[rows])
+        obs_tensors, actions, values, log_probs = zip(*self.ahead, strict=True)
+        return torch.cat(obs_tensors), np.concatenate(actions), torch.cat(values), torch.cat(log_probs)
+
+    def step(self, actions: np.ndarray) -> VecEnvStepReturn:
+        """As `VecEnv.step`; the actions are those that `act` gave, and under way already."""
+        self.left -= 1
+        results = []
+        for group, _ in self.envs.parts:
+            del self.ahead[0]
+            results.append(group.step_wait())
+            if self.left:
+                self._begin(group, results[-1][0])
+        return self.envs.join(results)
+
+    def _begin(self, group: GymVecEnv, obs: Any) -> None:
+        self.ahead.append(self.network.act(obs, None, None))
+        group.step_async(within_bounds(self.network.policy, self.ahead[-1][1]))
+
+    def __enter__(self) -> InTurn:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        playing = self.envs.parts[len(self.envs.parts) - len(self.ahead) :]
+        for group, _ in playing:
+            group.step_wait()
 
 
 def join(arrays: list[Any]) -> np.ndarray:

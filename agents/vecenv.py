@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,12 +21,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-HOMES = {
-    "sandbox": "envs",
-    "baselines": "envs",
-    "machado": "envs",
-    "ALE": "ale_py",
-}  # the module that registers a namespace
+# The module that registers a namespace, and the one without which there is nothing to register.
+HOMES = {"sandbox": "envs", "baselines": "envs", "machado": "envs", "ALE": "ale_py"}
+NEEDS = {"baselines": "ale_py", "machado": "ale_py"}
 AUTORESET_KEYS = {"final_obs", "_final_obs", "final_info", "_final_info"}
 Step = Callable[[np.ndarray], VecEnvStepReturn]
 
@@ -72,6 +70,7 @@ class GymVecEnv(VecEnv):
         self.next_step = mode is AutoresetMode.NEXT_STEP
         # Of an Atari game, where rewards are clipped and a life is an episode, only the environment knows the score.
         self.counts_itself = bool(envs.metadata.get("counts_episodes", False))
+        self.plays_on = _plays_on(envs)
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.phantom = np.zeros(self.num_envs, bool)
         self._clear()
@@ -96,10 +95,14 @@ class GymVecEnv(VecEnv):
         return self._own(obs)
 
     def step_async(self, actions: np.ndarray) -> None:
+        if self.plays_on:
+            self.envs.send(actions)  # type: ignore[attr-defined]
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        obs, rewards, terminated, truncated, extras = self.envs.step(self._actions)
+        obs, rewards, terminated, truncated, extras = (
+            self.envs.recv() if self.plays_on else self.envs.step(self._actions)  # type: ignore[attr-defined]
+        )
         obs, dones = self._own(obs), terminated | truncated
         self.phantom = self._ended
         self._returns += rewards
@@ -175,6 +178,83 @@ class GymVecEnv(VecEnv):
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
 
+class Groups(VecEnv):
+    """Environments in groups, each stepped in threads of its own: while one group plays, the others can be thought for.
+
+    Parameters
+    ----------
+    groups : sequence of GymVecEnv
+
+    Attributes
+    ----------
+    parts : list of (GymVecEnv, slice)
+        Each group, and which of all environments it is.
+    """
+
+    def __init__(self, groups: Sequence[GymVecEnv]):
+        ends = np.cumsum([group.num_envs for group in groups]).tolist()
+        self.parts = [(group, slice(end - group.num_envs, end)) for group, end in zip(groups, ends, strict=True)]
+        super().__init__(ends[-1], groups[0].observation_space, groups[0].action_space)
+
+    def reset(self) -> VecEnvObs:
+        for group, rows in self.parts:
+            group._seeds, group._options = self._seeds[rows], self._options[rows]
+        obs = np.concatenate([group.reset() for group, _ in self.parts])
+        self.reset_infos = [info for group, _ in self.parts for info in group.reset_infos]
+        self._reset_seeds()
+        self._reset_options()
+        return obs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        for group, rows in self.parts:
+            group.step_async(actions[rows])
+
+    def step_wait(self) -> VecEnvStepReturn:
+        return self.join([group.step_wait() for group, _ in self.parts])
+
+    def join(self, results: Sequence[VecEnvStepReturn]) -> VecEnvStepReturn:
+        """What the groups' steps have brought, as one step."""
+        obs, rewards, dones, infos = zip(*results, strict=True)
+        self.reset_infos = [info for group, _ in self.parts for info in group.reset_infos]
+        return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), [i for each in infos for i in each]
+
+    def close(self) -> None:
+        for group, _ in self.parts:
+            group.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        return [image for group, _ in self.parts for image in group.get_images()]
+
+    def _each(self, indices: VecEnvIndices, ask: Callable[[GymVecEnv, list[int]], Sequence[Any]]) -> list[Any]:
+        """Ask each group for those of its environments that are among `indices`; the answers in their order."""
+        answers: dict[int, Any] = {}
+        for group, rows in self.parts:
+            own = self._among(indices, rows)
+            answers |= dict(zip((i + rows.start for i in own), ask(group, own), strict=True))
+        return [answers[i] for i in self._get_indices(indices)]
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        return self._each(indices, lambda group, own: group.get_attr(attr_name, own))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        for group, rows in self.parts:
+            group.set_attr(attr_name, value, None if indices is None else self._among(indices, rows))
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        return self._each(indices, lambda group, own: group.env_method(method_name, *args, indices=own, **kwargs))
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        return self._each(indices, lambda group, own: group.env_is_wrapped(wrapper_class, own))
+
+    def _among(self, indices: VecEnvIndices, rows: slice) -> list[int]:
+        return [i - rows.start for i in self._get_indices(indices) if rows.start <= i < rows.stop]
+
+
+def _plays_on(envs: VectorEnv) -> bool:
+    """Whether a step of these environments can be begun and waited for: nothing wrapped around them may be left out."""
+    return envs is envs.unwrapped and hasattr(envs, "send") and hasattr(envs, "recv")
+
+
 def _info_of(extras: dict[str, Any], i: int) -> dict[str, Any]:
     """Environment `i`'s own part of Gymnasium's dict of arrays, as the ``_key`` masks tell."""
     return {
@@ -216,7 +296,11 @@ def make(env_id: str, n_envs: int = 1, **kwargs: Any) -> VecEnv:
     """
     env_id = qualified(env_id)
     if spec(env_id).vector_entry_point is not None and env_id.startswith("envs:"):
-        return GymVecEnv(gym.make_vec(env_id, num_envs=n_envs, **kwargs))
+        envs = gym.make_vec(env_id, num_envs=n_envs, **kwargs)
+        if n_envs < 4 or n_envs % 2 or not _plays_on(envs):
+            return GymVecEnv(envs)
+        envs.close()
+        return Groups([GymVecEnv(gym.make_vec(env_id, num_envs=n_envs // 2, **kwargs)) for _ in range(2)])
     return make_vec_env(env_id, n_envs, env_kwargs=kwargs)
 
 
@@ -240,6 +324,9 @@ def spec(env_id: str) -> gym.envs.registration.EnvSpec:
     module, _, name = qualified(env_id).rpartition(":")
     if module:
         importlib.import_module(module)
+    needed = NEEDS.get(name.partition("/")[0])
+    if needed and importlib.util.find_spec(needed) is None:
+        raise ModuleNotFoundError(f"No module named {needed!r}", name=needed)
     return gym.spec(name)
 
 

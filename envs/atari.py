@@ -1,6 +1,7 @@
 """Atari 2600 games by the two protocols of the literature: ``baselines/<Game>-v0`` and ``machado/<Game>-v0``.
 
-The stepping is ale-py's C++; needs the extra ``atari``. Both show the last four pictures, 84x84 and grey, and act every fourth frame:
+The stepping is ale-py's C++; needs the extra ``atari``. Both show the last four pictures, 84x84 and grey, and act every
+fourth frame:
 
 - ``baselines`` (Mnih et al., Nature 518, 2015, as OpenAI's baselines made it common): up to 29 no-ops at the start, no
   sticky actions; for training the loss of a life ends an episode.
@@ -22,7 +23,8 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv as ALEVectorEnv
 from gymnasium.vector import AutoresetMode
 
-from envs.console import console, load, rom_of
+from envs.checks import check_actions
+from envs.console import SEEDS, begin, console, load, rom_of
 from envs.recording import Recording, record  # noqa: F401 - part of what this module offers
 
 FRAME_SKIP = 4
@@ -88,9 +90,8 @@ class AtariVectorEnv(ALEVectorEnv):
         render_mode: None = None,
     ) -> None:
         self.metadata = dict(self.metadata)  # ale-py writes into it
-        rom, self.fires = rom_of(game), noop_max > 0
         super().__init__(
-            rom,
+            rom_of(game),
             num_envs,
             num_threads=num_threads,
             max_num_frames_per_episode=max_frames,
@@ -99,13 +100,16 @@ class AtariVectorEnv(ALEVectorEnv):
             autoreset_mode=AutoresetMode.SAME_STEP,
             frameskip=FRAME_SKIP,
             noop_max=noop_max,
-            use_fire_reset=self.fires,
+            use_fire_reset=noop_max > 0,
             reward_clipping=False,  # here below, where the score is counted first
         )
         self.render_mode = render_mode
+        self.game, self.sticky, self.max_frames = game, sticky, max_frames
         self.episodic_life, self.clip_rewards = episodic_life, clip_rewards
+        self.fires = noop_max > 0 and ale_py.Action.FIRE in self.ale.get_action_set()
         self._scores, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self._lives = np.zeros(num_envs, np.int32)
+        self._started = False
 
     def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int | None] | np.ndarray | None = None, options: dict[str, Any] | None = None
@@ -119,30 +123,50 @@ class AtariVectorEnv(ALEVectorEnv):
         options : dict, optional
             ``{"reset_mask": [B] booleans}`` starts a game only there.
         """
-        if seed is not None and not isinstance(seed, int | np.integer):
-            seed = np.array([-1 if one is None else int(one) for one in seed])
-        elif seed is not None:
-            seed = int(seed)
-        obs, infos = super().reset(seed=seed, options=options)
         new = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
+        obs, infos = super().reset(seed=self._seeds(seed)[new], options=options)
         self._scores[new], self._lengths[new] = 0.0, 0
-        self._lives[:] = infos["lives"]
+        self._lives[:], self._started = infos["lives"], True
         return obs, _infos(infos)
+
+    def _seeds(self, seed: int | Sequence[int | None] | np.ndarray | None) -> np.ndarray:
+        """Each environment's own; -1 where its generators go on."""
+        if isinstance(seed, int | np.integer):
+            return (int(seed) + np.arange(self.num_envs)) % SEEDS
+        seeds = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"expected one seed for each of {self.num_envs} envs, got {len(seeds)}")
+        # By themselves ale-py's generators begin with the second of the day: all games would be the same.
+        unseeded = np.full(self.num_envs, -1) if self._started else self.np_random.integers(SEEDS, size=self.num_envs)
+        return np.array([none if one is None else int(one) % SEEDS for one, none in zip(seeds, unseeded, strict=True)])
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take one step in every game, and start a new one where it is over."""
-        obs, rewards, terminated, truncated, more = super().step(np.asarray(actions, np.int64))
-        over = terminated | truncated  # whole games
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: np.ndarray) -> None:
+        """Begin a step; `recv` waits for it. Between the two the games are played in threads of their own."""
+        if not self._started:
+            raise gym.error.ResetNeeded("call reset() first")
+        actions = check_actions(actions, self.single_action_space, self.num_envs)  # ale-py would wait for ever
+        super().send(actions.astype(np.int64))
+
+    def recv(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """What the step that was begun last has brought."""
+        obs, rewards, terminated, truncated, more = super().recv()
+        over, rewards = terminated | truncated, rewards.astype(np.float64)  # over: whole games
         self._scores += rewards
         self._lengths += 1
         lives, infos = more["lives"], _infos(more)
-        if self.episodic_life:
-            terminated = terminated | ((lives < self._lives) & ~over)
+        final_lives = np.where(over, np.where(truncated, self._lives, 0), lives)
+        if self.episodic_life:  # with no life left some games go on for a while: their end is the one that counts
+            terminated = terminated | ((lives > 0) & (lives < self._lives) & ~over)
         self._lives[:] = lives
         ended = terminated | truncated
         if ended.any():
             final_obs = obs
-            last = {"lives": np.where(over, 0, lives), "_lives": ended}
+            last = {**infos, "lives": final_lives, "_lives": ended, "_episode_frame_number": ended & ~over}
             if over.any():
                 final_obs = np.where(over[:, None, None, None], more["final_obs"], obs)
                 last["episode"] = {"r": self._scores.copy(), "_r": over, "l": self._lengths.copy(), "_l": over}
@@ -182,9 +206,7 @@ class AtariEnv(gym.Env[np.ndarray, int]):
         self.observation_space = self.games.single_observation_space
         self.action_space = self.games.single_action_space
         self.render_mode = render_mode
-        self._screen: _Screen | None = None
-        if render_mode is not None:
-            self._screen = _Screen(game, self.games, kwargs.get("sticky", 0.0), kwargs.get("full_action_space", False))
+        self._screen = None if render_mode is None else _Screen(self.games)
         self._seeded = self._over = False
         self._goes_on: tuple[np.ndarray, dict[str, Any]] | None = None  # after an episode's end, what a reset gives
 
@@ -194,7 +216,7 @@ class AtariEnv(gym.Env[np.ndarray, int]):
         """Start a game; after the loss of a life go on with the one that runs, unless a seed asks for a new one."""
         super().reset(seed=seed)
         if seed is None and not self._seeded:
-            seed = int(self.np_random.integers(2**31))
+            seed = int(self.np_random.integers(SEEDS))
         new = self._over or seed is not None or self._goes_on is None
         if seed is None and self._goes_on is not None:
             obs, info = self._goes_on
@@ -216,8 +238,8 @@ class AtariEnv(gym.Env[np.ndarray, int]):
             self._screen.step(int(action))
         if terminated[0] or truncated[0]:
             self._goes_on = obs, info
-            obs, last = infos["final_obs"][0], _first(infos["final_info"])
-            self._over, info = "episode" in last, {**info, **last}
+            obs, info = infos["final_obs"][0], _first(infos["final_info"])
+            self._over = "episode" in info
         return obs, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray | None:
@@ -231,22 +253,22 @@ class AtariEnv(gym.Env[np.ndarray, int]):
 class _Screen:
     """A console that plays the same game for its pictures: the C++ environments keep theirs to themselves."""
 
-    def __init__(self, game: str, games: AtariVectorEnv, sticky: float, full_action_space: bool) -> None:
-        self.game, self.fires = game, games.fires
-        self.ale = console(game, sticky=sticky)
-        self.actions = self.ale.getLegalActionSet() if full_action_space else self.ale.getMinimalActionSet()
+    def __init__(self, games: AtariVectorEnv) -> None:
+        self.games, self.actions = games, games.ale.get_action_set()
+        self.ale = console(games.game, sticky=games.sticky)
+        self.left = 0  # frames until the game is truncated
 
     def reset(self, seed: int | None, frames: int) -> None:
         """Start a game, and play as many frames as the other console already has."""
         if seed is not None:
-            load(self.ale, self.game, seed)
-        self.ale.reset_game()
-        for frame in range(frames):
-            self.ale.act(ale_py.Action.FIRE if self.fires and frame == 0 else ale_py.Action.NOOP)
+            load(self.ale, self.games.game, seed)
+        begin(self.ale, frames, self.games.fires)
+        self.left = self.games.max_frames
 
     def step(self, action: int) -> None:
-        for _ in range(FRAME_SKIP):
+        for _ in range(min(FRAME_SKIP, self.left)):
             self.ale.act(self.actions[action])
+            self.left -= 1
             if self.ale.game_over():
                 break
 

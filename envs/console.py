@@ -10,6 +10,7 @@ import ale_py
 from envs.names import atari_games
 
 GAMES = atari_games()
+SEEDS = 2**31  # as many has the console's generator; any other number stands for one of them
 
 
 def console(game: str, sticky: float = 0.0, sound: bool = False, seed: int = 0) -> ale_py.ALEInterface:
@@ -40,9 +41,19 @@ def console(game: str, sticky: float = 0.0, sound: bool = False, seed: int = 0) 
 
 def load(ale: ale_py.ALEInterface, game: str, seed: int) -> None:
     """Put the game in, with the generator of sticky actions as the seed has it."""
-    ale.setInt("random_seed", seed)
+    ale.setInt("random_seed", seed % SEEDS)
     rom: Any = ale_py.roms.get_rom_path(rom_of(game))
     ale.loadROM(rom)
+
+
+def begin(ale: ale_py.ALEInterface, frames: int = 0, fire: bool = False) -> None:
+    """Start a game and play, without an action, until it is so many frames old; press FIRE in the first if told so.
+
+    Some games count frames before one can act: those in which their mode is set.
+    """
+    ale.reset_game()
+    for frame in range(frames - ale.getEpisodeFrameNumber()):
+        ale.act(ale_py.Action.FIRE if fire and frame == 0 else ale_py.Action.NOOP)
 
 
 def rom_of(game: str) -> str:

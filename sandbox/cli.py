@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {"ppo": "agents.ppo:PPO", "a2c": "agents.a2c:A2C", "reinforce": "agents.reinforce:REINFORCE"}
 BENCHES = {
+    "atari": ("sandbox.bench.atari", "PPO and A2C on an Atari game against Stable-Baselines3's"),
     "learning": ("sandbox.bench.learning", "what the presets reach, over seeds, beside random actions"),
     "on-policy": ("sandbox.bench.on_policy", "PPO, A2C and a memory against Stable-Baselines3's and sb3-contrib's"),
     "env-steps": ("sandbox.bench.env_steps", "steps/s of our environments against Gymnasium's"),
@@ -34,9 +35,9 @@ DEMOS = {
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "masked_actions": "a taxi learns faster when it knows which actions are pointless",
     "pole_from_pixels": "a pole balanced from pixels (minutes)",
-    "pong_ppo": "PPO learns Pong from the screen (50 minutes; with a number of steps, as long as you like)",
+    "pong_ppo": "PPO learns Pong from the screen (50 minutes, or as many steps as you say)",
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
-    "what_the_agent_sees": "where an agent that sees pictures looks, and its filters (of a RUN, or of one trained in a minute)",
+    "what_the_agent_sees": "where an agent looks, and its filters (of a run; without one, an agent learns first)",
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
 }

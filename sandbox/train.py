@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
 import shutil
 import signal
 import sys
@@ -199,6 +200,7 @@ class RunCallback(BaseCallback):
                 self.run.prune()
             now = time.monotonic()
             self.next_checkpoint = now + max(self.checkpoint_seconds, 50 * (now - began))
+        self.logger.record("time/memory_mb", resident_mb(), exclude="stdout")
         self.progress.update(step, recent_return(self.model))
 
     def _save(self, path: Path) -> bool:
@@ -209,6 +211,18 @@ class RunCallback(BaseCallback):
             print(f"{path} could not be saved ({error}): training goes on, and tries again", file=sys.stderr)
             return False
         return True
+
+
+def resident_mb() -> float:
+    """What this process has in memory, in MB of a million bytes; NaN where the system does not tell.
+
+    Examples
+    --------
+    >>> resident_mb() > 10 or not Path("/proc/self/statm").exists()
+    True
+    """
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 if pages.exists() else math.nan
 
 
 @contextmanager

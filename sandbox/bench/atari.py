@@ -1,0 +1,115 @@
+"""PPO and A2C on an Atari game against Stable-Baselines3's, at RL-Zoo's settings, each on its own environments."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sandbox.bench import keep, measure, show, spread
+from sandbox.flags import Parser, count
+from sandbox.training import schedules
+
+MODULE = "sandbox.bench.atari"
+CASES = {  # algorithm, precisions of ours, steps on the clock
+    "PPO": (("bf16", "fp32"), 8_192),
+    "A2C": (("bf16", "fp32"), 16_000),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="sandbox bench atari", description=__doc__)
+    parser.add_argument("--game", default="Pong", metavar="GAME", help="default Pong")
+    parser.add_argument("--repeats", type=count, default=3, metavar="N", help="seeds of each case; default 3")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
+    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
+    args = parser.parse(argv)
+    if args.job:
+        print(json.dumps(train(**args.job)))
+        return 0
+    measurements: list[dict[str, Any]] = []
+    rows = []
+    for case, (precisions, _) in CASES.items():
+        rounds: list[dict[str, Any]] = []
+        for seed in range(args.repeats):
+            sides = ("theirs", *precisions)
+            rounds.append({who: measure(MODULE, game=args.game, case=case, who=who, seed=seed) for who in sides})
+            measurements += rounds[-1].values()
+            keep(args.out, "atari", measurements)
+        theirs = [one["theirs"] for one in rounds]
+        for precision in precisions:
+            ours = [one[precision] for one in rounds]
+            ratios = [mine["rate"] / their["rate"] for mine, their in zip(ours, theirs, strict=True)]
+            rates = [spread([one["rate"] for one in side], 0) for side in (theirs, ours)]
+            returns = [spread([one["return"] for one in side], 1) for side in (theirs, ours)]
+            rows.append((f"{case}, {precision}", *rates, spread(ratios), *returns))
+            print(f"{case}, {precision}: {spread(ratios)}", flush=True)
+    show(
+        f"Steps/s on all cores, and the mean score of the games so far: median [min, max] of {args.repeats} seeds",
+        ("", "theirs", "ours", "ratio", "score, theirs", "ours"),
+        rows,
+    )
+    return 0
+
+
+def train(game: str, case: str, who: str, seed: int) -> dict[str, Any]:
+    """One training; the first rollouts are off the clock, with all that is made and imported once."""
+    import numpy as np
+    import stable_baselines3
+
+    import agents
+    from agents.presets import find
+
+    settings = dict(find(f"baselines/{game}-v0", case.lower())["atari"].settings)
+    for name in ("n_timesteps", "greedy", "eval_episodes", "final_episodes", "film", "precision"):
+        settings.pop(name)
+    for name in {"learning_rate", "clip_range"} & settings.keys():
+        settings[name] = schedules.parse(settings[name]) if isinstance(settings[name], str) else settings[name]
+    n_envs = settings.pop("n_envs")
+    if who == "theirs":
+        envs = their_environments(game, n_envs, seed)
+        settings["policy_kwargs"] = resolved(settings.get("policy_kwargs"))
+        model = getattr(stable_baselines3, case)("CnnPolicy", envs, seed=seed, **settings)
+    else:
+        env_id = f"baselines/{game}-v0"
+        model = getattr(agents, case)("CnnPolicy", env_id, n_envs=n_envs, seed=seed, precision=who, **settings)
+    model.learn(n_envs * model.n_steps * 2)
+    start, before = time.perf_counter(), model.num_timesteps
+    model.learn(CASES[case][1], reset_num_timesteps=False)
+    seconds = time.perf_counter() - start
+    rate = (model.num_timesteps - before) / seconds
+    scores = [episode["r"] for episode in model.ep_info_buffer]
+    path = "" if who == "theirs" else str(model.fast_path)
+    return {
+        "rate": rate,
+        "seconds": seconds,
+        "return": float(np.mean(scores)) if scores else float("nan"),
+        "fast_path": path,
+    }
+
+
+def their_environments(game: str, n_envs: int, seed: int) -> Any:
+    """As RL-Zoo makes them: ``AtariWrapper`` around each, four pictures in a stack."""
+    import ale_py
+    import gymnasium as gym
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    gym.register_envs(ale_py)
+    return VecFrameStack(make_atari_env(f"{game}NoFrameskip-v4", n_envs, seed=seed), n_stack=4)
+
+
+def resolved(policy_kwargs: dict[str, Any] | None) -> dict[str, Any] | None:
+    """With the optimiser's class in place of its name."""
+    from agents.policies import OPTIMIZERS
+
+    if policy_kwargs and "optimizer_class" in policy_kwargs:
+        return {**policy_kwargs, "optimizer_class": OPTIMIZERS[policy_kwargs["optimizer_class"]]}
+    return policy_kwargs
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -34,6 +34,7 @@ class Autograd:
         self.policy, self.precision_name = policy, precision_name
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
         self.pictures = isinstance(policy, Bytes) and policy.takes_bytes()
+        self.arrange: Any = policy.encoder.arrange if isinstance(policy, Bytes) and self.pictures else None
 
     @property
     def acting_threads(self) -> int | None:
@@ -91,21 +92,19 @@ class Autograd:
             return self.policy.value_net(latent_vf).flatten().cpu().numpy()
 
     def inputs(self, obs: Any) -> Any:
-        """Observations as the network takes them, uploaded once a rollout; pictures as bytes, channels last.
+        """Observations as the network takes them, uploaded once a rollout; pictures as bytes, arranged for its eyes.
 
         On the processor pictures stay in numpy, which gathers whole rows ten times faster than torch does.
         """
         if not self.pictures:
             return obs_as_tensor(obs, self.policy.device)
-        last = np.empty((len(obs), *obs.shape[2:], obs.shape[1]), np.uint8)
-        for channel in range(obs.shape[1]):  # plane by plane: a transposed copy goes byte by byte
-            last[..., channel] = obs[:, channel]
-        return last if self.policy.device.type == "cpu" else torch.as_tensor(last, device=self.policy.device)
+        arranged = self.arrange(obs)
+        return arranged if self.policy.device.type == "cpu" else torch.as_tensor(arranged, device=self.policy.device)
 
     def _latents(self, obs: Any, eyes: Any = None) -> tuple[Tensor, Tensor]:
         """What the two heads see of `inputs`."""
         if self.pictures:
-            obs = torch.as_tensor(obs).permute(0, 3, 1, 2)  # [N, C, H, W], in memory still channels last
+            obs = torch.as_tensor(obs).permute(0, 3, 1, 2)  # channels in front, but in memory last
         return latents(self.policy, obs, self.precision_name, eyes)
 
     def array(self, rows: np.ndarray) -> Tensor:

@@ -252,8 +252,10 @@ class OnPolicyLoop(OnPolicyAlgorithm):
                 what = "a recurrent encoder" if isinstance(self.policy, Remembering) else what
                 raise ValueError(f"{what} needs a loop of this project, and here is {self.fast_path}")
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        waits = isinstance(env, Groups) and not (self.use_sde or self.mask_actions or self.whole_episodes)
-        in_turn = InTurn(network, env, n_rollout_steps) if waits and not network.recurrent else None
+        as_they_come = self.use_sde or self.mask_actions or self.whole_episodes or network.recurrent
+        in_turn = None
+        if isinstance(env, Groups) and not as_they_come:
+            in_turn = InTurn(network, self.policy, env, n_rollout_steps)
         with threads(network.acting_threads), in_turn or nullcontext():
             act, step = (in_turn.act, in_turn.step) if in_turn else (network.act, lean_step(env))
             return self._collect(network, env, next_step, act, step, callback, rollout_buffer, n_rollout_steps)
@@ -449,8 +451,8 @@ class InTurn:
     still play when the loop ends early.
     """
 
-    def __init__(self, network: Network, envs: Groups, n_steps: int):
-        self.network, self.envs, self.left = network, envs, n_steps
+    def __init__(self, network: Network, policy: ActorCriticPolicy, envs: Groups, n_steps: int):
+        self.network, self.policy, self.envs, self.left = network, policy, envs, n_steps
         self.ahead: list[tuple[Any, ...]] = []  # of each group: what its next step begins with
 
     def act(self, obs: Any, starts: Any, masks: Any) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]:
@@ -474,7 +476,7 @@ class InTurn:
 
     def _begin(self, group: GymVecEnv, obs: Any) -> None:
         self.ahead.append(self.network.act(obs, None, None))
-        group.step_async(within_bounds(self.network.policy, self.ahead[-1][1]))
+        group.step_async(within_bounds(self.policy, self.ahead[-1][1]))
 
     def __enter__(self) -> InTurn:
         return self

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common import policies as sb3
@@ -67,7 +68,10 @@ class NatureCNN(torch_layers.NatureCNN):
         encoder = zoo.build("nature_cnn", in_shape=observation_space.shape, out_features=features_dim)
         self.cnn, self.linear = encoder.cnn, encoder.linear
 
-    def forward(self, obs: Tensor) -> Tensor:  # [B, C, H, W] floats, or bytes
+    def arrange(self, pictures: np.ndarray) -> np.ndarray:
+        return self.cnn[0].arrange(pictures)  # type: ignore[operator]
+
+    def forward(self, obs: Tensor) -> Tensor:  # [B, C, H, W] floats, or bytes, or bytes arranged
         return super().forward(scaled(obs) if obs.dtype == torch.uint8 else obs)
 
 
@@ -109,6 +113,8 @@ class ZooFeatures(BaseFeaturesExtractor):
             module.requires_grad_(False).eval()
 
     def forward(self, obs: Tensor) -> Tensor:  # [B, ...] -> [B, features_dim]
+        if obs.dtype == torch.uint8:  # pictures, possibly arranged
+            return self.encoder(obs)
         return self.encoder(obs.reshape(len(obs), *self.shape))  # SB3 makes discrete ones [B, 1, D] in an update
 
     def train(self, mode: bool = True) -> ZooFeatures:
@@ -255,12 +261,15 @@ class Bytes(sb3.BasePolicy):
             return features_extractor(obs)
         return super().extract_features(obs, features_extractor)
 
+    @property
+    def encoder(self) -> Any:
+        """What sees: the encoder of the zoo under its wrapper for SB3."""
+        eyes: Any = self.features_extractor
+        return eyes.encoder if isinstance(eyes, ZooFeatures) else eyes
+
     def takes_bytes(self) -> bool:
         """Whether observations are images, and what sees them is of the zoo."""
-        eyes: Any = self.features_extractor
-        of_the_zoo = isinstance(eyes, NatureCNN) or (
-            isinstance(eyes, ZooFeatures) and isinstance(eyes.encoder, Encoder)
-        )
+        of_the_zoo = isinstance(self.encoder, NatureCNN | Encoder)
         return of_the_zoo and self.normalize_images and is_image_space(self.observation_space)
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,14 +54,26 @@ class Encoder(nn.Module):
         self.in_shape = tuple(map(int, in_shape))
         self.out_features = out_features
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, *in_shape]
-        if x.shape[1:] != self.in_shape:
+    def forward(self, x: Tensor) -> Tensor:  # [B, *in_shape], or arranged
+        if x.shape[1:] != self.in_shape and not self.is_arranged(x):
             raise _wrong_shape(self, "x", ("B", *self.in_shape), x)
         if x.dtype == torch.uint8:
             x = scaled(x)
         elif not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes uint8 (divided by 255) or floats, got {x.dtype}")
         return self.encode(x)  # [B, out_features]
+
+    def arrange(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures ``[N, C, H, W]`` in the order of memory that this network reads fastest, ``[N, H', W', C']``.
+
+        For pictures that are seen several times it pays to do so once. The network takes the result as a tensor with
+        its channels moved back to the front, ``x.permute(0, 3, 1, 2)``.
+        """
+        return channels_last(pictures)
+
+    def is_arranged(self, x: Tensor) -> bool:
+        """Whether `x` is what `arrange` gives, where that has another shape than a picture."""
+        return False
 
     def encode(self, x: Tensor) -> Tensor:
         """From floats ``[B, *in_shape]`` to ``[B, out_features]``: what a subclass writes."""
@@ -209,6 +222,20 @@ def scaled(pixels: Tensor) -> Tensor:
     device = pixels.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
     return pixels.to(dtype).div_(255)
+
+
+def channels_last(pictures: np.ndarray) -> np.ndarray:
+    """``[N, C, H, W] -> [N, H, W, C]``, in memory too.
+
+    Examples
+    --------
+    >>> channels_last(np.array([[[[1, 2]], [[3, 4]]]])).tolist()
+    [[[[1, 3], [2, 4]]]]
+    """
+    last = np.empty((len(pictures), *pictures.shape[2:], pictures.shape[1]), pictures.dtype)
+    for channel in range(pictures.shape[1]):  # plane by plane: a transposed copy goes element by element
+        last[..., channel] = pictures[:, channel]
+    return last
 
 
 def check_sizes(**sizes: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 from stable_baselines3.common.torch_layers import NatureCNN as TheirNatureCNN
 from torch import nn
 
-from agents import A2C, PPO
+from agents import A2C, PPO, vecenv
 from agents.autograd import Autograd
 from agents.policies import Bytes
 from agents.rollout import Samples
@@ -17,12 +17,12 @@ ENV = "sandbox/PixelCartPole-v0"
 BF16 = pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="a processor without bfloat16")
 
 
-def agent(algorithm=PPO, policy="CnnPolicy", **kwargs):
-    return algorithm(policy, ENV, n_envs=4, n_steps=8, seed=0, device="cpu", **kwargs)
+def agent(algorithm=PPO, policy="CnnPolicy", size=42, **kwargs):
+    return algorithm(policy, vecenv.make(ENV, 4, size=size), n_steps=8, seed=0, device="cpu", **kwargs)
 
 
-def pictures(n, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (n, 4, 42, 42), np.uint8)
+def pictures(n, seed=0, size=42):
+    return np.random.default_rng(seed).integers(0, 256, (n, 4, size, size), np.uint8)
 
 
 def everything(n, obs):
@@ -39,12 +39,23 @@ def test_inputs_are_bytes_channels_last():
     np.testing.assert_array_equal(inputs, obs.transpose(0, 2, 3, 1))
 
 
+def test_inputs_are_blocks_where_they_fit():
+    network = Autograd(agent(size=44).policy, "fp32")
+    obs = pictures(3, size=44)
+    inputs = network.inputs(obs)
+    assert inputs.shape == (3, 11, 11, 64)
+    assert inputs.dtype == np.uint8
+    block = obs[2, :, 8:12, 40:44]  # [C, 4, 4]
+    np.testing.assert_array_equal(inputs[2, 2, 10], block.transpose(1, 2, 0).reshape(-1))
+
+
+@pytest.mark.parametrize("size", [42, 44])  # the latter can be cut into blocks
 @pytest.mark.parametrize("encoder", [None, "nature_cnn", "impala_cnn", "resnet18", "vit"])
-def test_actions_values_and_log_probs_are_those_of_stable_baselines3s_own_forward(encoder):
-    kwargs = {"name": "vit", "kwargs": {"patch": 14}} if encoder == "vit" else encoder
-    policy = agent(encoder=kwargs).policy
+def test_actions_values_and_log_probs_are_those_of_stable_baselines3s_own_forward(encoder, size):
+    kwargs = {"name": "vit", "kwargs": {"patch": size // 2}} if encoder == "vit" else encoder
+    policy = agent(encoder=kwargs, size=size).policy
     policy.set_training_mode(False)
-    obs = pictures(6)
+    obs = pictures(6, size=size)
     torch.manual_seed(3)
     network = Autograd(policy, "fp32")
     network.begin_rollout(1, 6)
@@ -61,9 +72,10 @@ def test_actions_values_and_log_probs_are_those_of_stable_baselines3s_own_forwar
     np.testing.assert_allclose(network.values(obs), expected_values.flatten().numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_minibatch_is_judged_as_by_evaluate_actions():
-    policy = agent().policy
-    network, obs = Autograd(policy, "fp32"), pictures(10)
+@pytest.mark.parametrize("size", [42, 44])
+def test_a_minibatch_is_judged_as_by_evaluate_actions(size):
+    policy = agent(size=size).policy
+    network, obs = Autograd(policy, "fp32"), pictures(10, size=size)
     batch = everything(10, network.inputs(obs)).take(np.array([7, 1, 1, 4]))
     log_probs, values, entropy = network.forward(batch)
     expected = policy.evaluate_actions(torch.as_tensor(obs[[7, 1, 1, 4]]), batch.actions)
@@ -72,9 +84,10 @@ def test_a_minibatch_is_judged_as_by_evaluate_actions():
 
 
 @BF16
-def test_what_acts_is_rounded_as_what_learns_and_follows_its_weights():
-    model = agent(precision="bf16")
-    network, obs = Autograd(model.policy, "bf16"), pictures(5)
+@pytest.mark.parametrize("size", [42, 44])
+def test_what_acts_is_rounded_as_what_learns_and_follows_its_weights(size):
+    model = agent(precision="bf16", size=size)
+    network, obs = Autograd(model.policy, "bf16"), pictures(5, size=size)
     for _ in range(2):
         network.begin_rollout(1, 5)
         acting, learning = network._latents(network.inputs(obs), network.eyes), network._latents(network.inputs(obs))
@@ -97,12 +110,14 @@ def test_features_are_rounded_and_all_after_them_is_not():
     assert seen == {"features": torch.bfloat16, "logits": torch.float32}
 
 
+@pytest.mark.parametrize("size", [42, 44])
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
-def test_training_on_pictures_stays_beside_stable_baselines3s(algorithm):
+def test_training_on_pictures_stays_beside_stable_baselines3s(algorithm, size):
     """The same seed: the same first rollout, and after some updates the same weights but for rounding."""
     theirs = getattr(stable_baselines3, algorithm.__name__)
     models = []
-    for cls, env in ((algorithm, agent().get_env()), (theirs, agent().get_env())):
+    for cls in (algorithm, theirs):
+        env = vecenv.make(ENV, 4, size=size)
         kwargs = {"batch_size": 16, "n_epochs": 2} if algorithm is PPO else {}
         model = cls("CnnPolicy", env, n_steps=8, seed=0, device="cpu", **kwargs)
         model.learn(32)
@@ -164,6 +179,7 @@ def test_stable_baselines3s_own_cnn_and_unscaled_images_are_left_to_it():
     assert not theirs.policy.takes_bytes()
     unscaled = agent(encoder="nature_cnn", policy_kwargs={"normalize_images": False})
     assert not unscaled.policy.takes_bytes()
+    assert Autograd(unscaled.policy, "fp32").inputs(pictures(2)).shape == (2, 4, 42, 42)
     bright = unscaled.policy.extract_features(torch.full((1, 4, 42, 42), 255, dtype=torch.uint8))
     expected = unscaled.policy.features_extractor.encoder(torch.full((1, 4, 42, 42), 255.0))
     torch.testing.assert_close(bright, expected)

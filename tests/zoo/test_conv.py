@@ -1,10 +1,12 @@
 """The convolutional encoders: architecture by numbers."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sandbox import zoo
+from sandbox.zoo.conv import BlockConv2d, NatureCNN
 
 
 def convolutions(module):
@@ -98,3 +100,38 @@ def test_resnet18_block_adds_its_shortcut_and_starts_as_he():
         torch.testing.assert_close(block(x), (x + block.layers(x)).clamp(min=0))
     weight = net.stages[6].layers[0].weight  # 256 to 512 channels
     assert weight.var().item() == pytest.approx(2 / (512 * 9), rel=0.02)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "shape"), [(8, 4, (4, 84, 84)), (4, 2, (3, 10, 8)), (2, 2, (1, 4, 6))])
+def test_a_convolution_over_blocks_is_the_convolution_over_pictures(kernel, stride, shape):
+    torch.manual_seed(0)
+    layer = BlockConv2d(shape[0], 5, kernel, stride=stride).double()
+    pictures = np.random.default_rng(0).standard_normal((3, *shape))
+    arranged = layer.arrange(pictures)
+    assert arranged.shape == (3, shape[1] // stride, shape[2] // stride, stride**2 * shape[0])
+    assert arranged.flags.c_contiguous
+    gradients = []
+    for x in (torch.from_numpy(pictures), torch.from_numpy(arranged).permute(0, 3, 1, 2)):
+        y = layer(x)
+        layer.zero_grad()
+        (y * torch.arange(y.numel()).reshape(y.shape)).sum().backward()
+        gradients.append((y.detach(), layer.weight.grad.clone(), layer.bias.grad.clone()))
+    for by_pictures, by_blocks in zip(*gradients, strict=True):
+        torch.testing.assert_close(by_blocks, by_pictures)
+
+
+def test_pictures_that_can_not_be_cut_stay_whole_with_their_channels_last():
+    pictures = np.arange(2 * 3 * 42 * 44, dtype=np.uint16).reshape(2, 3, 42, 44)
+    arranged = BlockConv2d(3, 2, 8, stride=4).arrange(pictures)
+    np.testing.assert_array_equal(arranged, pictures.transpose(0, 2, 3, 1))
+
+
+def test_the_door_takes_blocks_of_the_right_shape_only():
+    encoder = NatureCNN(in_shape=(4, 84, 84))
+    blocks = torch.zeros(2, 64, 21, 21, dtype=torch.uint8)
+    assert encoder(blocks).shape == (2, 512)
+    for wrong in (blocks[:, :60], blocks[..., :20]):
+        with pytest.raises(ValueError, match=r"takes x of shape \[B, 4, 84, 84\]"):
+            encoder(wrong)
+    with pytest.raises(ValueError, match=r"takes x of shape \[B, 4, 42, 42\]"):
+        NatureCNN(in_shape=(4, 42, 42))(torch.zeros(1, 64, 10, 10))

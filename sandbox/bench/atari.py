@@ -13,6 +13,7 @@ from sandbox.flags import Parser, count
 from sandbox.training import schedules
 
 MODULE = "sandbox.bench.atari"
+CONTROL = {"n_envs": 16, "n_steps": 64, "batch_size": 256, "n_epochs": 6, "gamma": 0.98, "gae_lambda": 0.9}
 CASES = {  # algorithm, precisions of ours, steps on the clock
     "PPO": (("bf16", "fp32"), 8_192),
     "A2C": (("bf16", "fp32"), 16_000),
@@ -23,12 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="sandbox bench atari", description=__doc__)
     parser.add_argument("--game", default="Pong", metavar="GAME", help="default Pong")
     parser.add_argument("--repeats", type=count, default=3, metavar="N", help="seeds of each case; default 3")
+    parser.add_argument(
+        "--control", action="store_true", help="instead: what bf16 and fp32 learn on sandbox/PixelCartPole-v0"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
     parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
-        print(json.dumps(train(**args.job)))
+        print(json.dumps(control(**args.job) if "steps" in args.job else train(**args.job)))
         return 0
+    if args.control:
+        return compare_precisions(args.repeats, args.out)
     measurements: list[dict[str, Any]] = []
     rows = []
     for case, (precisions, _) in CASES.items():
@@ -52,6 +58,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows,
     )
     return 0
+
+
+def compare_precisions(n_seeds: int, out: Path | None, steps: int = 40_000) -> int:
+    """The same settings and seeds in both precisions, on a task that is learned in a minute."""
+    measurements: list[dict[str, Any]] = []
+    for seed in range(n_seeds):
+        for precision in ("fp32", "bf16"):
+            measurements.append(measure(MODULE, steps=steps, precision=precision, seed=seed))
+            print(f"seed {seed}, {precision}: return {measurements[-1]['return']:.1f}", flush=True)
+            keep(out, "precision", measurements)
+    rows = [
+        (precision, spread([one["return"] for one in measurements if one["precision"] == precision], 1))
+        for precision in ("fp32", "bf16")
+    ]
+    show(f"PPO on sandbox/PixelCartPole-v0, {steps:,} steps: return of 100 episodes, {n_seeds} seeds", ("", ""), rows)
+    return 0
+
+
+def control(steps: int, precision: str, seed: int) -> dict[str, Any]:
+    """One training of the control, and what it reached."""
+    from agents import PPO, evaluate
+
+    settings: dict[str, Any] = {**CONTROL, "learning_rate": schedules.Linear(1e-3), "clip_range": schedules.Linear(0.2)}
+    env_id = "sandbox/PixelCartPole-v0"
+    model = PPO("CnnPolicy", env_id, precision=precision, seed=seed, **settings).learn(steps)
+    return {"return": evaluate(model, env_id, seed=10_000).mean, "fast_path": str(model.fast_path)}
 
 
 def train(game: str, case: str, who: str, seed: int) -> dict[str, Any]:

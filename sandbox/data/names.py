@@ -1,0 +1,91 @@
+"""The names of the data sets, and `load`. Loads nothing until a data set is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SOURCES = {
+    "atari:<Game>": "sandbox.data.atari:frames",
+    "digits": "sandbox.data.pictures:digits",
+    "photos": "sandbox.data.pictures:photos",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """``N`` samples and what is known of them.
+
+    Attributes
+    ----------
+    X : [N, ...]
+        The samples in their own shape and type: pictures are ``[N, H, W]`` or ``[N, H, W, 3]``.
+    y : [N] int or [N, K]
+        Each sample's label, or its `K` labels.
+    names : tuple of str
+        Of the labels ``0, 1, 2 ...`` where `y` is ``[N]``; else of the columns of `y`.
+    about : str
+        What it is, and where it is from.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    names: tuple[str, ...]
+    about: str
+
+    def __repr__(self) -> str:
+        return f"Data(X {self.X.dtype} {list(self.X.shape)}, y {self.y.dtype} {list(self.y.shape)}: {self.about})"
+
+    @property
+    def rows(self) -> np.ndarray:
+        """`X` as ``[N, D]``, as an estimator of scikit-learn wants it."""
+        return self.X.reshape(len(self.X), -1)
+
+
+def load(name: str, **kwargs: Any) -> Data:
+    """Load a data set by name.
+
+    One of your own joins with ``SOURCES["mine"] = "my_package.my_file:function"``, a function that returns `Data`.
+
+    Parameters
+    ----------
+    name : str
+        ``"digits"`` and ``"photos"`` are scikit-learn's; ``"atari:Pong"`` is random play of that game, labelled with
+        the console's memory.
+    **kwargs
+        Of Atari: ``n``, 1000 frames by default, and what else `envs.recording.record` takes.
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    ValueError
+        If there is no such data set or game; the message has the nearest ones.
+    ModuleNotFoundError
+        If what it needs is not installed; the message says how to install it.
+    TypeError
+        If it does not take a keyword.
+
+    Examples
+    --------
+    >>> digits = load("digits")
+    >>> digits
+    Data(X float64 [1797, 8, 8], y int64 [1797]: scikit-learn's handwritten digits, 0 to 16)
+    >>> digits.rows.shape, digits.names[digits.y[0]]
+    ((1797, 64), '0')
+    """
+    kind, colon, which = name.partition(":")
+    key = f"{kind}:<Game>" if colon else kind
+    if key not in SOURCES:
+        near = difflib.get_close_matches(name, SOURCES, cutoff=0.4) or list(SOURCES)
+        raise ValueError(f"there is no data set {name!r}; nearest: {', '.join(near)}")
+    module, _, attribute = SOURCES[key].partition(":")
+    source = getattr(importlib.import_module(module), attribute)
+    return source(which, **kwargs) if colon else source(**kwargs)

@@ -20,10 +20,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents import by_hand
 from agents.autograd import Autograd, within_bounds
+from agents.in_turn import InTurn
 from agents.masks import checked, masks_from, n_choices
 from agents.mlp_step import MLPStep
 from agents.policies import ZooFeatures
@@ -441,50 +441,6 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         raise NonFiniteError(
             f"{quantity} {where} is {value} at step {self.num_timesteps}: training stopped with the weights before it"
         )
-
-
-class InTurn:
-    """Acting in one group of environments while the other plays, for `n_steps` steps.
-
-    The policy is the same throughout a rollout: what to do next in a group can be found as soon as that group is there.
-    So a group is always a step ahead of what the loop has seen of it. As a context manager it waits for those that
-    still play when the loop ends early.
-    """
-
-    def __init__(self, network: Network, policy: ActorCriticPolicy, envs: Groups, n_steps: int):
-        self.network, self.policy, self.envs, self.left = network, policy, envs, n_steps
-        self.ahead: list[tuple[Any, ...]] = []  # of each group: what its next step begins with
-
-    def act(self, obs: Any, starts: Any, masks: Any) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]:
-        """As `Network.act`, for all environments together."""
-        if not self.ahead:
-            for group, rows in self.envs.parts:
-                self._begin(group, obs[rows])
-        obs_tensors, actions, values, log_probs = zip(*self.ahead, strict=True)
-        return torch.cat(obs_tensors), np.concatenate(actions), torch.cat(values), torch.cat(log_probs)
-
-    def step(self, actions: np.ndarray) -> VecEnvStepReturn:
-        """As `VecEnv.step`; the actions are those that `act` gave, and under way already."""
-        self.left -= 1
-        results = []
-        for group, _ in self.envs.parts:
-            del self.ahead[0]
-            results.append(group.step_wait())
-            if self.left:
-                self._begin(group, results[-1][0])
-        return self.envs.join(results)
-
-    def _begin(self, group: GymVecEnv, obs: Any) -> None:
-        self.ahead.append(self.network.act(obs, None, None))
-        group.step_async(within_bounds(self.policy, self.ahead[-1][1]))
-
-    def __enter__(self) -> InTurn:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        playing = self.envs.parts[len(self.envs.parts) - len(self.ahead) :]
-        for group, _ in playing:
-            group.step_wait()
 
 
 def join(arrays: list[Any]) -> np.ndarray:

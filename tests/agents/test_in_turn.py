@@ -131,6 +131,25 @@ def test_an_error_in_a_callback_leaves_no_game_waiting():
     model.learn(24)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_error_between_two_groups_leaves_no_game_waiting(monkeypatch, which):
+    env = vecenv.make(GAME, 4)
+    model, group, calls = agent(env), env.parts[which][0], []
+    wait = group.step_wait
+
+    def fails_once():
+        result = wait()
+        calls.append(None)
+        if len(calls) == 3:
+            raise RuntimeError("mine")
+        return result
+
+    monkeypatch.setattr(group, "step_wait", fails_once)
+    with pytest.raises(RuntimeError, match="mine"):
+        model.learn(24)
+    model.learn(24)
+
+
 def test_while_a_group_plays_the_other_is_thought_for(monkeypatch):
     """The order of things: both groups begin, then each is waited for and goes on before the other is."""
     env = vecenv.make(GAME, 4)

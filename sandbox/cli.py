@@ -35,7 +35,7 @@ DEMOS = {
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "masked_actions": "a taxi learns faster when it knows which actions are pointless",
     "pole_from_pixels": "a pole balanced from pixels (minutes)",
-    "pong_ppo": "PPO learns Pong from the screen (50 minutes, or as many steps as you say)",
+    "pong_ppo": "PPO learns Pong from the screen (over an hour, or as many steps as you say)",
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
     "what_the_agent_sees": "where an agent looks, and its filters (of a run; without one, an agent learns first)",
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",

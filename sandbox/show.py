@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TRAINING, EVALUATION = "rollout/ep_rew_mean", "eval/mean_return"
 LABELS = {
     TRAINING: "training: drawn actions, mean of the last 100 episodes",
-    EVALUATION: "evaluation: likeliest actions",
+    EVALUATION: "evaluation beside training",
 }
 
 

@@ -256,7 +256,9 @@ def test_a_packages_contents_are_sorted_complete_and_there(package):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}.")
         for alias in node.names
     }
-    assert flat - {"ENTRY_POINTS", "PROTOCOLS", "atari_games"} <= set(module.__all__)  # what the table of contents imports, it offers
+    assert flat - {"ENTRY_POINTS", "PROTOCOLS", "atari_games"} <= set(
+        module.__all__
+    )  # what the table of contents imports, it offers
 
 
 @pytest.mark.parametrize("package", ["agents", "sandbox.zoo"])

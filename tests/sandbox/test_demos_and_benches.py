@@ -16,6 +16,7 @@ from sandbox.cli import DEMOS
 
 FOLDER = Path(sandbox.demos.__file__).parent
 PROGRAM = Path(sys.executable).with_name("sandbox")
+SHORTER = {"pong_ppo": ["2000"]}  # a demo that takes longer than a test may
 
 
 @pytest.mark.parametrize("name", DEMOS)
@@ -33,11 +34,26 @@ def test_the_source_of_a_demo_is_printed_as_it_is(name, cli):
     assert done.out == (FOLDER / f"{name}.py").read_text()
 
 
+def test_words_after_its_name_reach_the_demo_that_takes_some(cli, monkeypatch):
+    seen, typed = [], list(sys.argv)
+    monkeypatch.setattr("runpy.run_module", lambda name, run_name: seen.append((name, list(sys.argv[1:]), run_name)))
+    assert cli("demo", "pong_ppo", "2000").code == cli("demo", "bicycle").code == 0
+    assert seen == [
+        ("sandbox.demos.pong_ppo", ["2000"], "__main__"),
+        ("sandbox.demos.bicycle", [], "__main__"),
+    ]
+    assert sys.argv == typed
+
+
+def test_words_for_a_demo_that_takes_none_are_refused(refused):
+    assert "bicycle takes no words after its name, but got 'fast'" in refused("demo", "bicycle", "fast")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DEMOS)
 def test_a_demo_runs_and_learns(name, tmp_path):
     options = {"capture_output": True, "text": True, "timeout": 300, "check": False}
-    done = subprocess.run([PROGRAM, "demo", name], cwd=tmp_path, **options)
+    done = subprocess.run([PROGRAM, "demo", name, *SHORTER.get(name, [])], cwd=tmp_path, **options)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) >= 2

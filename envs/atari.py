@@ -132,7 +132,7 @@ class AtariVectorEnv(ALEVectorEnv):
     def _seeds(self, seed: int | Sequence[int | None] | np.ndarray | None) -> np.ndarray:
         """Each environment's own; -1 where its generators go on."""
         if isinstance(seed, int | np.integer):
-            return (int(seed) + np.arange(self.num_envs)) % SEEDS
+            return (int(seed) % SEEDS + np.arange(self.num_envs)) % SEEDS
         seeds = [None] * self.num_envs if seed is None else list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected one seed for each of {self.num_envs} envs, got {len(seeds)}")

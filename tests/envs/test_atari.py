@@ -275,7 +275,7 @@ def test_a_lost_life_ends_an_episode_in_the_step_in_which_it_does_in_gymnasiums(
 
 
 def test_no_op_starts():
-    """FIRE, where the game has it, and fewer than 30 frames with it, as many as are drawn; none by Machado's protocol."""
+    """FIRE, where the game has it, and fewer than 30 frames with it, as many as drawn; none by Machado's protocol."""
     for game, fewest in (("Breakout", 1), ("Frogger", 0)):
         vec = AtariVectorEnv(game, 8)
         frames = np.ravel([vec.reset()[1]["episode_frame_number"] for _ in range(5)])

@@ -154,7 +154,8 @@ class RunCallback(BaseCallback):
     best_return : float
         What the best agent so far has reached.
     checkpoint_seconds : float
-        Time between two checkpoints, what a crash can lose; more where writing one takes over a fiftieth of it.
+        Time between two checkpoints, what a crash can lose; more where writing one takes over a fiftieth of it. At 0
+        there is one after each rollout.
     """
 
     model: OnPolicyLoop
@@ -199,7 +200,9 @@ class RunCallback(BaseCallback):
             if self._save(self.run.checkpoint(step)):
                 self.run.prune()
             now = time.monotonic()
-            self.next_checkpoint = now + max(self.checkpoint_seconds, 50 * (now - began))
+            self.next_checkpoint = now + max(
+                self.checkpoint_seconds, 50 * (now - began) * bool(self.checkpoint_seconds)
+            )
         self.logger.record("time/memory_mb", resident_mb(), exclude="stdout")
         self.progress.update(step, recent_return(self.model))
 

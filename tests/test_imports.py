@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("agents", "envs", "sandbox", "unsupervised")
 FRAMEWORKS = ("gymnasium", "sklearn", "stable_baselines3")
-LEAVES = tuple(f"sandbox.{name}" for name in ("cli", "flags", "train", "runs", "show", "data", "bench", "demos"))
+LEAVES = tuple(
+    f"sandbox.{name}" for name in ("cli", "flags", "train", "runs", "show", "sight", "data", "bench", "demos")
+)
 KERNEL = (
     "agents.cells",
     "agents.distributions",

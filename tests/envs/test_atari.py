@@ -57,7 +57,7 @@ def trace(env, seed, n=20):
         ("baselines/Breakout-v0", 2, 110, 4, 4, {"max_frames": 202}),  # no whole number of steps
         ("machado/Pong-v0", 1, 800, 0, 1, {}),
         ("machado/Pong-v0", 2, 110, 0, 4, {"max_frames": 201}),
-        ("machado/Berzerk-v0", 2, 160, 0, 2, {}),
+        ("machado/Berzerk-v0", 2, 500, 0, 2, {}),
     ],
 )
 def test_the_scalar_face_plays_what_the_vector_face_plays(env_id, num_envs, n, lost, games, kwargs):
@@ -292,7 +292,7 @@ def test_no_op_starts():
     ("env_id", "n", "sign", "limit"),
     [
         ("baselines/Berzerk-v0", 240, 1, {}),
-        ("machado/Berzerk-v0", 160, 1, {}),
+        ("machado/Berzerk-v0", 500, 1, {}),
         ("machado/Skiing-v0", 60, -1, {"max_frames": 100}),
     ],
 )
@@ -396,7 +396,7 @@ class Steps:
         return next(self.steps), state
 
 
-@pytest.mark.parametrize(("game", "max_frames"), [("Berzerk", 280), ("Freeway", 160)])
+@pytest.mark.parametrize(("game", "max_frames"), [("Berzerk", 280), ("Freeway", 800)])
 def test_evaluate_reports_whole_games_and_raw_scores(game, max_frames):
     env_id = f"baselines/{game}-v0"
     env = vecenv.make(env_id, 2, max_frames=max_frames)
@@ -462,7 +462,7 @@ def small(screen):
         ("baselines/Frogger-v0", 60, 2, {"max_frames": 100}),  # no FIRE
         ("baselines/Freeway-v0", 60, 2, {"max_frames": 100, "full_action_space": True}),  # now it has
         ("baselines/Berzerk-v0", 60, 2, {"max_frames": 100}),  # counts 20 frames before one can act
-        ("machado/Berzerk-v0", 320, 2, {}),
+        ("machado/Berzerk-v0", 700, 2, {}),
         ("machado/Pong-v0", 130, 2, {"max_frames": 243}),  # three frames into a step
         ("machado/Breakout-v0", 110, 2, {"max_frames": 201, "noop_max": 30}),  # no-ops stick too
     ],

@@ -95,6 +95,7 @@ def test_the_folder_has_everything_and_everything_is_valid(debug):
     assert config == {
         "algorithm": "ppo", "env": "CartPole-v1", "env_id": "sandbox/CartPole-v1", "preset": "debug", "seed": 0,
         "n_timesteps": 1024, "n_envs": 4, "normalize": False, "eval_episodes": 20,
+        "final_episodes": 100, "greedy": True, "film": 0,
         "settings": {"n_steps": 32, "batch_size": 64, "n_epochs": 2},
     }  # fmt: skip
     assert (folder / "command.txt").read_text() == "sandbox train CartPole-v1 --preset debug\n"

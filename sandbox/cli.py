@@ -470,7 +470,7 @@ def watch(argv: list[str]) -> int:
 def list_all(argv: list[str]) -> int:
     Parser(prog="sandbox list", description="What there is, by name.").parse(argv)
     from agents.presets import presets
-    from envs.names import ENTRY_POINTS
+    from envs.names import ENTRY_POINTS, PROTOCOLS, atari_games
     from sandbox.data import SOURCES
     from sandbox.zoo import ZOO
 
@@ -482,7 +482,13 @@ def list_all(argv: list[str]) -> int:
     print("Names for `sandbox train`, `bench` and `demo`, and for `zoo.build`, `encoder=` and `data.load`.")
     section("algorithms", [(name, _summary(path)) for name, path in ALGORITHMS.items()])
     section("encoders and other networks", [(name, _summary(path)) for name, path in ZOO.items()])
-    section("environments (and every id of Gymnasium)", [(name, _summary(path)) for name, path in ENTRY_POINTS.items()])
+    games = [
+        (f"{protocol}/<Game>-v0", f"{len(atari_games())} games of the Atari 2600, such as {protocol}/Pong-v0")
+        for protocol in PROTOCOLS
+        if atari_games()
+    ]
+    environments = [(name, _summary(path)) for name, path in ENTRY_POINTS.items()]
+    section("environments (and every id of Gymnasium)", [*environments, *games])
     section("data sets", [(name, _summary(path)) for name, path in SOURCES.items()])
     section("presets", [(f"{p.algorithm} {p.env} --preset {p.name}", p.about) for p in presets()])
     section("benches", [(name, text) for name, (_, text) in BENCHES.items()])

@@ -60,12 +60,20 @@ class MlpExtractor(torch_layers.MlpExtractor):
 
 
 class NatureCNN(torch_layers.NatureCNN):
-    """SB3's image features, computed by the zoo's ``nature_cnn``."""
+    """SB3's image features, computed by the zoo's ``nature_cnn``, whose `channels` may be chosen."""
 
-    def __init__(self, observation_space: gym.Space, features_dim: int = 512, normalized_image: bool = False):
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        features_dim: int = 512,
+        normalized_image: bool = False,
+        channels: tuple[int, ...] = (32, 64, 64),
+    ):
         with private_seed():  # SB3's checks and errors; the weights it draws are thrown away
             super().__init__(observation_space, features_dim, normalized_image)
-        encoder = zoo.build("nature_cnn", in_shape=observation_space.shape, out_features=features_dim)
+        encoder = zoo.build(
+            "nature_cnn", in_shape=observation_space.shape, out_features=features_dim, channels=tuple(channels)
+        )
         self.cnn, self.linear = encoder.cnn, encoder.linear
 
     def arrange(self, pictures: np.ndarray) -> np.ndarray:
@@ -273,8 +281,8 @@ class Bytes(sb3.BasePolicy):
         return of_the_zoo and self.normalize_images and is_image_space(self.observation_space)
 
 
-class ZooNetworks(sb3.ActorCriticPolicy):
-    """Mixed into a policy of SB3, it takes the networks from the zoo and steps Adam in one fused operation."""
+class ZooEyes(sb3.BasePolicy):
+    """Mixed into a policy of SB3, it sees by a network of the zoo and steps Adam in one fused operation."""
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         if isinstance(self.optimizer_class, str):
@@ -284,7 +292,16 @@ class ZooNetworks(sb3.ActorCriticPolicy):
         ):
             self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
         with light_optimizers():
-            super()._build(lr_schedule)
+            super()._build(lr_schedule)  # type: ignore[misc]
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        if self.features_extractor_class is torch_layers.NatureCNN:
+            return NatureCNN(self.observation_space, **self.features_extractor_kwargs)
+        return super().make_features_extractor()
+
+
+class ZooNetworks(ZooEyes, sb3.ActorCriticPolicy):
+    """The same for an actor-critic policy, whose towers are the zoo's, too."""
 
     def _build_mlp_extractor(self) -> None:
         name = self.activation_fn if isinstance(self.activation_fn, str) else ACTIVATIONS.get(self.activation_fn)
@@ -292,11 +309,6 @@ class ZooNetworks(sb3.ActorCriticPolicy):
             super()._build_mlp_extractor()
         else:
             self.mlp_extractor = MlpExtractor(self.features_dim, self.net_arch, name, self.device)
-
-    def make_features_extractor(self) -> BaseFeaturesExtractor:
-        if self.features_extractor_class is torch_layers.NatureCNN:
-            return NatureCNN(self.observation_space, **self.features_extractor_kwargs)
-        return super().make_features_extractor()
 
 
 class ActorCriticPolicy(ZooNetworks, sb3.ActorCriticPolicy, Bytes):

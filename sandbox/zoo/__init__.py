@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sandbox.zoo.files import load, save
     from sandbox.zoo.mlp import MLP, Maxout, Step
     from sandbox.zoo.names import ZOO, build
+    from sandbox.zoo.noisy import NoisyLinear
     from sandbox.zoo.recurrent import GRU, LSTM, RNN
     from sandbox.zoo.resnet import ResNet18
     from sandbox.zoo.transformer import Block, Transformer, ViT
@@ -33,6 +34,7 @@ __all__ = [
     "ImpalaCNN",
     "Maxout",
     "NatureCNN",
+    "NoisyLinear",
     "Recurrent",
     "ResNet18",
     "Sequence",
@@ -53,6 +55,7 @@ __getattr__, __dir__ = contents(
         "files": ("FileError", "load", "save"),
         "mlp": ("MLP", "Maxout", "Step"),
         "names": ("ZOO", "build"),
+        "noisy": ("NoisyLinear",),
         "recurrent": ("GRU", "LSTM", "RNN"),
         "resnet": ("ResNet18",),
         "transformer": ("Block", "Transformer", "ViT"),

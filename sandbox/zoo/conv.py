@@ -12,7 +12,8 @@ class NatureCNN(Encoder):
 
     Three convolutions (32 of 8x8 stride 4, 64 of 4x4 stride 2, 64 of 3x3) and a linear layer, each with a ReLU.
     1,684,128 parameters at ``in_shape=(4, 84, 84)``. Parameter names and initialisation are those of
-    Stable-Baselines3's class of the same name, so weights pass between the two.
+    Stable-Baselines3's class of the same name, so weights pass between the two. ``channels=(16, 32),
+    out_features=256`` is the smaller network of 2013: 676,144 parameters, a third of the arithmetic.
 
     Parameters
     ----------
@@ -20,16 +21,18 @@ class NatureCNN(Encoder):
         ``(C, H, W)``, `H` and `W` at least 36.
     out_features : int
         Width of the linear layer.
+    channels : tuple of int
+        Of the first one, two or all three convolutions.
 
     Raises
     ------
     ValueError
-        If `in_shape` is no image or a side has fewer than 36 pixels.
+        If `in_shape` is no image, a side has fewer than 36 pixels, or `channels` are none or more than three.
 
     References
     ----------
-    Mnih et al., "Human-level control through deep reinforcement learning", Nature 518 (2015); its precursor is
-    arXiv:1312.5602.
+    Mnih et al., "Human-level control through deep reinforcement learning", Nature 518 (2015); the network of 2013 is
+    that of arXiv:1312.5602.
 
     Examples
     --------
@@ -37,18 +40,21 @@ class NatureCNN(Encoder):
     torch.Size([2, 512])
     """
 
-    def __init__(self, in_shape: tuple[int, int, int], out_features: int = 512) -> None:
+    def __init__(
+        self, in_shape: tuple[int, int, int], out_features: int = 512, channels: tuple[int, ...] = (32, 64, 64)
+    ) -> None:
         check_image("NatureCNN", in_shape, smallest=36)
+        check_sizes(channels=channels)
+        if not 1 <= len(channels) <= 3:
+            raise ValueError(f"channels are those of one, two or three convolutions, got {tuple(channels)}")
         super().__init__(in_shape, out_features)
-        self.cnn = nn.Sequential(
-            BlockConv2d(in_shape[0], 32, 8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
+        layers: list[nn.Module] = []
+        before = in_shape[0]
+        for width, (kernel, stride) in zip(channels, ((8, 4), (4, 2), (3, 1)), strict=False):
+            convolution = nn.Conv2d if layers else BlockConv2d
+            layers += [convolution(before, width, kernel, stride=stride), nn.ReLU()]
+            before = width
+        self.cnn = nn.Sequential(*layers, nn.Flatten())
         self.linear = nn.Sequential(nn.Linear(_width(self.cnn, in_shape), out_features), nn.ReLU())
 
     def arrange(self, pictures: np.ndarray) -> np.ndarray:

@@ -50,18 +50,31 @@ class EMA(nn.Module):
         self.module = copy.deepcopy(module).requires_grad_(False)
         self.eval()
 
-    @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Move one step of size `tau` towards `module`, in place."""
-        parameters: list[Tensor] = list(self.module.parameters())
-        buffers = list(self.module.buffers())
-        if parameters:  # foreach refuses empty lists
-            torch._foreach_lerp_(parameters, list(module.parameters()), self.tau)
-        if buffers:
-            torch._foreach_copy_(buffers, list(module.buffers()))
+        follow(self.module, module, self.tau)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
     def train(self, mode: bool = True) -> "EMA":
         return super().train(False)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, module: nn.Module, tau: float) -> None:
+    """Move the parameters of `average` one step of size `tau` towards those of `module`, in place; copy the buffers.
+
+    Examples
+    --------
+    >>> average, module = nn.Linear(1, 1), nn.Linear(1, 1)
+    >>> follow(average, module, tau=1.0)
+    >>> torch.equal(average.weight, module.weight)
+    True
+    """
+    parameters: list[Tensor] = list(average.parameters())
+    buffers = list(average.buffers())
+    if parameters:  # foreach refuses empty lists
+        torch._foreach_lerp_(parameters, list(module.parameters()), tau)
+    if buffers:
+        torch._foreach_copy_(buffers, list(module.buffers()))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sandbox.zoo.contracts import Encoder, check_choice, check_dropout, check_in_shape, check_sizes
+from sandbox.zoo.noisy import NoisyLinear
 
 
 class MLP(Encoder, nn.Sequential):
@@ -40,6 +41,8 @@ class MLP(Encoder, nn.Sequential):
     init : {"orthogonal", "xavier", "he", None}
         Initialisation of the weights (biases: zero), with the gain of the activation, 1 in the final layer: orthogonal
         [1]_, Xavier-Glorot uniform, He normal [10]_; None is torch's own.
+    noisy : bool
+        Every linear layer is a `sandbox.zoo.NoisyLinear` [11]_.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class MLP(Encoder, nn.Sequential):
     .. [8] Wu and He, arXiv:1803.08494
     .. [9] Hinton et al., arXiv:1207.0580
     .. [10] He et al., arXiv:1502.01852
+    .. [11] Fortunato et al., arXiv:1706.10295
 
     Examples
     --------
@@ -79,6 +83,7 @@ class MLP(Encoder, nn.Sequential):
         norm: str | None = None,
         dropout: float = 0.0,
         init: str | None = "orthogonal",
+        noisy: bool = False,
     ) -> None:
         check_in_shape(in_shape)
         check_sizes(widths=widths)
@@ -92,14 +97,14 @@ class MLP(Encoder, nn.Sequential):
         activate, gain = ACTIVATIONS[activation]
         for fan_in, width in pairwise(sizes):
             fan_out = 2 * width if activation == "maxout" else width
-            self.append(_linear(fan_in, fan_out, init, gain))
+            self.append(_linear(fan_in, fan_out, init, gain, noisy))
             if norm is not None:
                 self.append(NORMS[norm](fan_out))
             self.append(activate())
             if dropout > 0:
                 self.append(nn.Dropout(dropout))
         if out_features is not None:
-            self.append(_linear(sizes[-1], out_features, init, gain=1.0))
+            self.append(_linear(sizes[-1], out_features, init, 1.0, noisy))
 
     def encode(self, x: Tensor) -> Tensor:
         return nn.Sequential.forward(self, x.flatten(1))
@@ -177,8 +182,8 @@ INITS: dict[str | None, Callable[[Tensor, float], Any]] = {
 }
 
 
-def _linear(fan_in: int, fan_out: int, init: str | None, gain: float) -> nn.Linear:
-    layer = nn.Linear(fan_in, fan_out)
+def _linear(fan_in: int, fan_out: int, init: str | None, gain: float, noisy: bool) -> nn.Linear:
+    layer = NoisyLinear(fan_in, fan_out) if noisy else nn.Linear(fan_in, fan_out)
     INITS[init](layer.weight, gain)
     if init is not None:
         nn.init.zeros_(layer.bias)

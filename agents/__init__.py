@@ -11,20 +11,27 @@ from sandbox.lazy import contents
 if TYPE_CHECKING:
     from agents.a2c import A2C
     from agents.checkpoint import load_agent, save_agent
+    from agents.dqn import DQN
     from agents.evaluation import Evaluation, evaluate, interquartile_mean
-    from agents.onpolicy import NonFiniteError
+    from agents.loop import NonFiniteError
     from agents.policies import ZooFeatures
     from agents.ppo import PPO
+    from agents.pqn import PQN
     from agents.reinforce import REINFORCE
+    from agents.tabular import SARSA, QLearning
     from agents.vecenv import GymVecEnv
 
 __all__ = [
     "A2C",
+    "DQN",
     "PPO",
+    "PQN",
     "REINFORCE",
+    "SARSA",
     "Evaluation",
     "GymVecEnv",
     "NonFiniteError",
+    "QLearning",
     "ZooFeatures",
     "evaluate",
     "interquartile_mean",
@@ -37,11 +44,14 @@ __getattr__, __dir__ = contents(
     {
         "a2c": ("A2C",),
         "checkpoint": ("load_agent", "save_agent"),
+        "dqn": ("DQN",),
         "evaluation": ("Evaluation", "evaluate", "interquartile_mean"),
-        "onpolicy": ("NonFiniteError",),
+        "loop": ("NonFiniteError",),
         "policies": ("ZooFeatures",),
         "ppo": ("PPO",),
+        "pqn": ("PQN",),
         "reinforce": ("REINFORCE",),
+        "tabular": ("SARSA", "QLearning"),
         "vecenv": ("GymVecEnv",),
     },
 )

@@ -15,8 +15,9 @@ from stable_baselines3.common.utils import explained_variance
 from torch import nn
 
 from agents import vecenv
+from agents.loop import join
 from agents.losses import a2c_gradient, normalize
-from agents.onpolicy import OnPolicyLoop, join
+from agents.onpolicy import OnPolicyLoop
 from agents.policies import POLICIES
 from agents.recurrent import with_eyes
 
@@ -34,7 +35,7 @@ class A2C(OnPolicyLoop, stable_baselines3.A2C):
     env : str, gymnasium.Env, VecEnv or gymnasium.vector.VectorEnv
         An id, or one or many environments.
     learning_rate, n_steps, ..., device
-        As in Stable-Baselines3, with its defaults.
+        As in Stable-Baselines3, with its defaults; `ent_coef` may be a schedule, too.
     encoder, freeze_encoder, n_envs, precision, mask_actions
         As for `agents.PPO`.
 
@@ -65,7 +66,7 @@ class A2C(OnPolicyLoop, stable_baselines3.A2C):
         n_steps: int = 5,
         gamma: float = 0.99,
         gae_lambda: float = 1.0,
-        ent_coef: float = 0.0,
+        ent_coef: float | Schedule = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         rms_prop_eps: float = 1e-5,
@@ -97,7 +98,7 @@ class A2C(OnPolicyLoop, stable_baselines3.A2C):
             n_steps=n_steps,
             gamma=gamma,
             gae_lambda=gae_lambda,
-            ent_coef=ent_coef,
+            ent_coef=ent_coef,  # type: ignore[arg-type]  # `_setup_model` takes the schedule apart
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             rms_prop_eps=rms_prop_eps,

@@ -25,16 +25,18 @@ class Autograd:
     ----------
     policy : ActorCriticPolicy
     precision_name : {"fp32", "bf16", "auto"}
+    net : nn.Module, optional
+        The part of the policy that sees, if that is not all of it.
     """
 
     recurrent = False
     eyes: Any = None  # the features extractor with which to act, if not the policy's own
 
-    def __init__(self, policy: ActorCriticPolicy, precision_name: str):
-        self.policy, self.precision_name = policy, precision_name
+    def __init__(self, policy: Any, precision_name: str, net: Any = None):
+        self.policy, self.precision_name, self.net = policy, precision_name, net or policy
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
-        self.pictures = isinstance(policy, Bytes) and policy.takes_bytes()
-        self.arrange: Any = policy.encoder.arrange if isinstance(policy, Bytes) and self.pictures else None
+        self.pictures = isinstance(self.net, Bytes) and self.net.takes_bytes()
+        self.arrange: Any = self.net.encoder.arrange if self.pictures else None
 
     @property
     def acting_threads(self) -> int | None:
@@ -48,12 +50,13 @@ class Autograd:
     def begin_rollout(self, n_steps: int, n_envs: int) -> None:
         """Evaluation mode: no dropout, no statistics of a batch."""
         self.policy.set_training_mode(False)
-        if self.pictures and rounded(self.precision_name, self.policy.device) and self.policy.share_features_extractor:
+        shared = getattr(self.net, "share_features_extractor", True)
+        if self.pictures and shared and rounded(self.precision_name, self.policy.device):
             self._round_weights()
 
     def _round_weights(self) -> None:
         """Round the weights once a rollout: at each step it would take longer than the products."""
-        original = self.policy.features_extractor
+        original = self.net.features_extractor
         if self.eyes is None:
             self.eyes = copy.deepcopy(original).requires_grad_(False).eval()
             for layer in self.eyes.modules():
@@ -117,6 +120,13 @@ class Autograd:
     def begin_update(self) -> None:
         """Training mode."""
         self.policy.set_training_mode(True)
+        # Looked for once an update: to walk through all modules takes as long as a small network's forward pass.
+        self.parameters = list(self.net.parameters())
+
+    def forget(self) -> None:
+        """Drop the gradients of the last step."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def end_update(self) -> None:
         """The graph is done with."""
@@ -139,14 +149,14 @@ class Autograd:
 
     def backward(self, by_log_probs: Tensor, by_values: Tensor, by_entropy: float) -> None:
         """From the loss's derivative by the outputs of `forward` to each parameter's gradient."""
-        self.policy.optimizer.zero_grad()
+        self.forget()
         gradients = [by_log_probs, by_values, torch.full_like(by_values, by_entropy)]
         wanted = [i for i, output in enumerate(self.outputs) if output.requires_grad and (i < 2 or by_entropy)]
         torch.autograd.backward([self.outputs[i] for i in wanted], [gradients[i] for i in wanted])
 
     def step(self, max_grad_norm: float) -> float:
         """One step of the policy's optimiser on the clipped gradient; returns its norm before clipping."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, max_grad_norm))
         if np.isfinite(norm):
             self.policy.optimizer.step()
         return norm

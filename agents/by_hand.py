@@ -30,11 +30,13 @@ from agents.flat_weights import hooks_of, is_hooked
 from agents.mlp_step import MLPStep, Tower
 from agents.optimizers import BY_HAND
 from agents.policies import MlpExtractor
+from agents.q_step import QStep
 from agents.recurrent import Remembering
 from agents.recurrent_step import RecurrentStep
 from sandbox.zoo import recurrent as zoo
 
 MAX_WEIGHTS = 60_000  # beyond this the matrix products dominate and torch, with its threads, is as good
+MAX_Q_WEIGHTS = 200_000  # a Q-network's minibatches are small, and RL-Zoo's two layers of 256 gain by a factor
 MAX_RECURRENT = 300_000  # with a memory: its steps are many small products, and the default LSTM of 256 gains still
 
 
@@ -52,12 +54,15 @@ def network(policy: Any) -> MLPStep:
     >>> refusal(two), network(two).inputs(np.zeros((1, 3)))
     (None, array([[0., 0., 0., 1.]], dtype=float32))
     """
-    columns = [
+    step = RecurrentStep if isinstance(policy, Remembering) else MLPStep
+    return step(policy, _columns(policy), partial(_distribution, policy.action_dist))
+
+
+def _columns(policy: Any) -> list[tuple[str | None, int, bool]]:
+    return [
         (key, int(space.n) if isinstance(space, spaces.Discrete) else math.prod(space.shape), not hasattr(space, "low"))
         for key, space in _leaves(policy.observation_space)
     ]
-    step = RecurrentStep if isinstance(policy, Remembering) else MLPStep
-    return step(policy, columns, partial(_distribution, policy.action_dist))
 
 
 def _leaves(space: Any) -> list[tuple[str | None, Any]]:
@@ -82,17 +87,11 @@ def refusal(policy: Any) -> str | None:
 
     Looks at the spaces and the modules; whether the policy's methods are its own is the caller's question.
     """
-    features = policy.features_extractor
-    plain = type(features) is FlattenExtractor or (
-        type(features) is CombinedExtractor and all(type(part) is nn.Flatten for part in features.extractors.values())
-    )
-    if not plain or type(policy.mlp_extractor) not in (MlpExtractor, SB3MlpExtractor):
+    if type(policy.mlp_extractor) not in (MlpExtractor, SB3MlpExtractor):
         return "the policy is more than two MLPs"
-    for key, space in _leaves(policy.observation_space):
-        numbers = isinstance(space, spaces.Box) and not (policy.normalize_images and is_image_space(space))
-        if not numbers and not (isinstance(space, spaces.Discrete) and space.start == 0):
-            of = "" if key is None else f" of {key!r}"
-            return f"the observations{of} are {type(space).__name__} of {space.dtype}, neither numbers nor one choice"
+    reason = _not_flat(policy, policy.features_extractor)
+    if reason:
+        return reason
     noise = policy.action_dist
     if type(noise) is StateDependentNoiseDistribution:
         if noise.bijector is not None or not noise.full_std or noise.use_expln or noise.learn_features:
@@ -108,24 +107,67 @@ def refusal(policy: Any) -> str | None:
         (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net),
         (policy.action_net, policy.value_net),
     )
-    linears: list[Any] = [*list(nets[0])[::2], *list(nets[1])[::2], *heads]
-    activations = {type(module) for net in nets for module in list(net)[1::2]}
-    if any(len(net) % 2 for net in nets) or any(type(linear) is not nn.Linear for linear in linears):
+    towers: list[list[Any]] = [[*net, head] for net, head in zip(nets, heads, strict=True)]
+    memories = list(policy.memories) if isinstance(policy, Remembering) else []
+    reason = _not_linear(towers) or (_no_cell(policy, memories) if memories else None)
+    if reason:
+        return reason
+    own = _parameters(towers) + [p for memory in memories for p in memory.parameters()]
+    own += [policy.log_std] if hasattr(policy, "log_std") else []
+    return _not_plain(policy, list(policy.parameters()), own, MAX_RECURRENT if memories else MAX_WEIGHTS)
+
+
+def q_network(policy: Any) -> QStep:
+    """A DQN policy in numpy; one that `q_refusal` has no objection to."""
+    return QStep(policy, _columns(policy))
+
+
+def q_refusal(policy: Any) -> str | None:
+    """Why this DQN policy can't be stepped by hand; None if it can."""
+    online = policy.q_net
+    streams = [list(online.q_net)] if online.value_net is None else [list(online.q_net), list(online.value_net)]
+    reason = _not_flat(policy, online.features_extractor) or _not_linear(streams)
+    return reason or _not_plain(policy, list(online.parameters()), _parameters(streams), MAX_Q_WEIGHTS)
+
+
+def _not_flat(policy: Any, features: Any) -> str | None:
+    """Why what the towers see is not simply the observation."""
+    plain = type(features) is FlattenExtractor or (
+        type(features) is CombinedExtractor and all(type(part) is nn.Flatten for part in features.extractors.values())
+    )
+    if not plain:
+        return "the policy is more than two MLPs"
+    for key, space in _leaves(policy.observation_space):
+        numbers = isinstance(space, spaces.Box) and not (policy.normalize_images and is_image_space(space))
+        if not numbers and not (isinstance(space, spaces.Discrete) and space.start == 0):
+            of = "" if key is None else f" of {key!r}"
+            return f"the observations{of} are {type(space).__name__} of {space.dtype}, neither numbers nor one choice"
+    return None
+
+
+def _not_linear(towers: list[list[Any]]) -> str | None:
+    """Why these are not linear layers with one kind of activation between them."""
+    activations = {type(module) for tower in towers for module in tower[1::2]}
+    if any(type(layer) is not nn.Linear for tower in towers for layer in tower[::2]) or not all(
+        len(tower) % 2 for tower in towers
+    ):
         return "its towers and heads are not plain Linear layers, each hidden one with an activation"
     if not activations <= {nn.Tanh, nn.ReLU}:
         return "its towers are not plain Linear + Tanh/ReLU layers"
     if len(activations) > 1:
         return "its towers mix activations"
-    memories = list(policy.memories) if isinstance(policy, Remembering) else []
-    reason = _no_cell(policy, memories) if memories else None
-    if reason:
-        return reason
-    parameters, limit = list(policy.parameters()), MAX_RECURRENT if memories else MAX_WEIGHTS
+    return None
+
+
+def _parameters(towers: list[list[Any]]) -> list[Any]:
+    return [p for tower in towers for layer in tower[::2] for p in (layer.weight, layer.bias)]
+
+
+def _not_plain(policy: Any, parameters: list[Any], own: list[Any], limit: int) -> str | None:
+    """Why these parameters, of which the layers have `own`, are not all stepped by a plain optimiser."""
     if sum(p.numel() for p in parameters) > limit:
         return f"it has more than {limit} weights"
-    own = [p for linear in linears for p in (linear.weight, linear.bias)]
-    own += [p for memory in memories for p in memory.parameters()]
-    if len(parameters) != len(own) + hasattr(policy, "log_std") or any(p is None for p in own):
+    if len(parameters) != len(own) or any(p is None for p in own):
         return "it has parameters beside its layers', or a layer without bias"
     if any(not p.requires_grad or p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
         return "its parameters are not all trainable float32 on the CPU"

@@ -21,11 +21,12 @@ import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents.onpolicy import OnPolicyLoop
+from agents.loop import Loop
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
 
 KIND = "sandbox.agent"
 COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
+OWN_COUNTERS = ("_n_calls",)  # of some algorithms: DQN's steps, by which its target network follows
 NORMALIZER: dict[str, type] = {  # the settings of VecNormalize
     "norm_obs": bool,
     "norm_reward": bool,
@@ -38,7 +39,7 @@ NORMALIZER: dict[str, type] = {  # the settings of VecNormalize
 MOMENTS = ("mean", "var", "count")
 
 
-def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
+def save_agent(model: Loop, path: str | Path) -> None:
     """Write an agent's state, atomically.
 
     Parameters
@@ -59,7 +60,7 @@ def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
     """
     tensors = {f"policy.{name}": tensor for name, tensor in model.policy.state_dict().items()}
     for index, parameter in enumerate(_optimized(model)):
-        state = model.policy.optimizer.state.get(parameter, {})
+        state = _optimizer(model).state.get(parameter, {})
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors["random.torch"] = torch.get_rng_state()
     if model.device.type == "cuda":
@@ -70,16 +71,16 @@ def save_agent(model: OnPolicyLoop, path: str | Path) -> None:
         tensors |= {f"normalizer.{name}.{moment}": tensor for moment, tensor in moments.items()}
     record = {
         "algorithm": type(model).__name__,
-        "optimizer": type(model.policy.optimizer).__name__,
+        "optimizer": type(_optimizer(model)).__name__,
         "normalizer": normalizer and {name: getattr(normalizer, name) for name in NORMALIZER},
-        "counters": {name: getattr(model, name) for name in COUNTERS},
+        "counters": {name: getattr(model, name) for name in _counters(model)},
         "episodes": [{key: float(episode[key]) for key in ("r", "l", "t")} for episode in model.ep_info_buffer or ()],
         "random": [value.tolist() if isinstance(value, np.ndarray) else value for value in np.random.get_state()],  # noqa: NPY002
     }
     save_tensors(path, KIND, record, tensors)
 
 
-def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
+def load_agent(model: Loop, path: str | Path) -> None:
     """Fill an agent with the state that `save_agent` wrote; nothing in the file is run.
 
     The global generators of torch and numpy, from which Stable-Baselines3 draws, go on where they were, too.
@@ -99,11 +100,11 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
     record, tensors = load_tensors(path, KIND)
     weights = {name.removeprefix("policy."): tensor for name, tensor in tensors.items() if name.startswith("policy.")}
     expected = {name: tuple(tensor.shape) for name, tensor in model.policy.state_dict().items()}
-    for key, own in (("algorithm", model), ("optimizer", model.policy.optimizer)):
+    for key, own in (("algorithm", model), ("optimizer", _optimizer(model))):
         if record.get(key) != type(own).__name__:
             raise FileError(f"{path}: as its {key} it holds {record.get(key)}, not {type(own).__name__}")
     missing = {"counters", "episodes", "random"} - record.keys()
-    if missing or set(COUNTERS) - record["counters"].keys():
+    if missing or set(_counters(model)) - record["counters"].keys():
         raise FileError(f"{path}: of another version: its record lacks {', '.join(sorted(missing)) or 'counters'}")
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != expected:
         raise FileError(f"{path}: holds another policy; its weights do not fit the one that the configuration builds")
@@ -118,16 +119,17 @@ def load_agent(model: OnPolicyLoop, path: str | Path) -> None:
                 raise FileError(f"{path}: holds another optimiser's state")
             parameter = parameters[int(index)]
             # A fused optimiser counts its steps where the weights are, any other one on the processor.
-            stays = key == "step" and not model.policy.optimizer.param_groups[0].get("fused")
+            stays = key == "step" and not _optimizer(model).param_groups[0].get("fused")
             states.setdefault(parameter, {})[key] = tensor if stays else tensor.to(parameter.device)
     for name, value in settings.items():
         setattr(normalizer, name, value)
     for name, moments in statistics(normalizer).items():
         vars(moments).update(seen[name])
     model.policy.load_state_dict(weights)
-    model.policy.optimizer.state.clear()
-    model.policy.optimizer.state.update(states)
-    for name in COUNTERS:
+    if parameters:
+        _optimizer(model).state.clear()
+        _optimizer(model).state.update(states)
+    for name in _counters(model):
         setattr(model, name, record["counters"][name])
     model.ep_info_buffer = deque(record["episodes"], maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(maxlen=model._stats_window_size)
@@ -185,7 +187,7 @@ def _normalizer_in(
     return settings, seen
 
 
-def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs: Any) -> OnPolicyLoop:
+def load_zip(algorithm: type[Loop], path: str | Path, env: Any, **kwargs: Any) -> Loop:
     """The agent in a zip file of Stable-Baselines3, without unpickling anything in it.
 
     Read are the weights, the optimiser's state, the counters and the settings that are plain JSON. What SB3 pickles is
@@ -202,7 +204,7 @@ def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs
 
     Returns
     -------
-    OnPolicyLoop
+    Loop
 
     Raises
     ------
@@ -219,6 +221,7 @@ def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs
             states = {
                 name: torch.load(io.BytesIO(archive.read(f"{name}.pth")), map_location="cpu", weights_only=True)
                 for name in ("policy", "policy.optimizer")
+                if name == "policy" or f"{name}.pth" in archive.namelist()  # a table has no optimiser
             }
     except Exception as error:  # a file can be wrong in every way: all of them are one error, the cause chained to it
         raise FileError(f"{path}: not an agent that Stable-Baselines3 saved, or damaged: {error}") from error
@@ -229,15 +232,16 @@ def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs
         words = f"{path}: {', '.join(unread)} would run code and keep their defaults; give them to load"
         warnings.warn(words, stacklevel=3)
     settings = {name: data[name] for name in (accepted & data.keys()) - pickled}
-    group = states["policy.optimizer"]["param_groups"][0].keys()
+    group = states["policy.optimizer"]["param_groups"][0].keys() if "policy.optimizer" in states else None
     if "use_rms_prop" in accepted:  # which the file does not say
-        settings["use_rms_prop"] = "alpha" in group
+        settings["use_rms_prop"] = "alpha" in (group or ())
     if "memory" in (settings.get("policy_kwargs") or {}):
         own = dict(settings["policy_kwargs"])
         settings |= {"encoder": own.pop("memory"), "freeze_encoder": own.pop("freeze_memory"), "policy_kwargs": own}
     model = algorithm(kwargs.pop("policy", "MlpPolicy"), env, **{**settings, **kwargs})
-    if group != model.policy.optimizer.param_groups[0].keys():
-        raise FileError(f"{path}: holds another optimiser's state than {type(model.policy.optimizer).__name__}'s")
+    optimizer = _optimizer(model)
+    if group != (optimizer and optimizer.param_groups[0].keys()):
+        raise FileError(f"{path}: holds another optimiser's state than {type(optimizer).__name__}'s")
     try:
         model.set_parameters(states, exact_match=True)
     except (ValueError, RuntimeError, KeyError) as error:
@@ -245,11 +249,21 @@ def load_zip(algorithm: type[OnPolicyLoop], path: str | Path, env: Any, **kwargs
             "its weights are not those of such a policy; if it had an encoder or other policy_kwargs, give them to load"
         )
         raise FileError(f"{path}: {words} ({str(error).splitlines()[0]})") from error
-    for name in set(COUNTERS) & data.keys() - pickled:
+    for name in set(_counters(model)) & data.keys() - pickled:
         setattr(model, name, data[name])
     return model
 
 
-def _optimized(model: OnPolicyLoop) -> list[torch.nn.Parameter]:
+def _counters(model: Loop) -> list[str]:
+    return [*COUNTERS, *(name for name in OWN_COUNTERS if hasattr(model, name))]
+
+
+def _optimized(model: Loop) -> list[torch.nn.Parameter]:
     """The optimiser's parameters, in its order."""
-    return [parameter for group in model.policy.optimizer.param_groups for parameter in group["params"]]
+    optimizer = _optimizer(model)
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]] if optimizer else []
+
+
+def _optimizer(model: Loop) -> Any:
+    """The policy's optimiser; None of a table, which is learned without one."""
+    return getattr(model.policy, "optimizer", None)

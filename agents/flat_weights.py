@@ -85,7 +85,7 @@ class FlatWeights:
         self.places = list(zip(parameters, self._pieces(self.flat), *map(self._pieces, self.adapt.state), strict=True))
         self.memories: dict[int, tuple[torch.Tensor, int, np.ndarray]] = {}
         # What would make another network of it: modules or parameters that change, and hooks.
-        self.modules, self.action_dist = list(policy.modules()), policy.action_dist
+        self.modules, self.action_dist = list(policy.modules()), getattr(policy, "action_dist", None)
         owned = [owned for module in self.modules for owned in (module._modules, module._parameters)]
         self.owned = [(now, list(now.values())) for now in owned]
         self.hooks = hooks_of(policy)
@@ -110,7 +110,7 @@ class FlatWeights:
         return (
             policy is self.policy
             and policy.optimizer is self.optimizer
-            and policy.action_dist is self.action_dist
+            and getattr(policy, "action_dist", None) is self.action_dist
             and all(len(now) == len(then) and all(map(operator.is_, now.values(), then)) for now, then in self.owned)
             and all(p.requires_grad and p.is_cpu and p.dtype == torch.float32 for p, *_ in self.places)
             and len(groups) == 1

@@ -88,6 +88,27 @@ class Tower:
         return delta.T @ self.weights[0][:, :-1]
 
 
+Columns = Sequence[tuple[str | None, int, bool]]
+
+
+def numbers(obs: Any, columns: Columns) -> np.ndarray:
+    """Observations of N, in SB3's forms -> ``[N, D + 1]`` float32 with a last column of ones.
+
+    Examples
+    --------
+    >>> numbers(np.array([2, 0]), [(None, 3, True)]).tolist()  # one choice of three
+    [[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 1.0]]
+    """
+    parts = [obs if key is None else obs[key] for key, _, _ in columns]
+    x = np.ones((len(parts[0]), sum(width for _, width, _ in columns) + 1), np.float32)
+    start = 0
+    for values, (_, width, one_hot) in zip(parts, columns, strict=True):
+        rows = values.reshape(len(x), -1)
+        x[:, start : start + width] = rows == np.arange(width) if one_hot else rows
+        start += width
+    return x
+
+
 class MLPStep(FlatWeights):
     """The policy's two towers and its action distribution, in numpy.
 
@@ -111,13 +132,12 @@ class MLPStep(FlatWeights):
     def __init__(
         self,
         policy: Any,
-        columns: Sequence[tuple[str | None, int, bool]],
+        columns: Columns,
         distribution: Callable[..., Distribution],
         below: Sequence[Block] = (),
     ):
         self.columns, self.made_from = columns, (policy, columns, distribution)
         self.action_shape = tuple(policy.action_space.shape)
-        self.n_columns = sum(width for _, width, _ in columns) + 1
         nets = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
         towers = [
             [*(module for module in net if isinstance(module, nn.Linear)), head]
@@ -142,14 +162,7 @@ class MLPStep(FlatWeights):
 
     def inputs(self, obs: Any) -> np.ndarray:
         """Observations of N, in SB3's forms -> ``[N, D + 1]`` float32 with a last column of ones."""
-        parts = [obs if key is None else obs[key] for key, _, _ in self.columns]
-        x = np.ones((len(parts[0]), self.n_columns), np.float32)
-        start = 0
-        for values, (_, width, one_hot) in zip(parts, self.columns, strict=True):
-            rows = values.reshape(len(x), -1)
-            x[:, start : start + width] = rows == np.arange(width) if one_hot else rows
-            start += width
-        return x
+        return numbers(obs, self.columns)
 
     def best_actions(self, obs: Any, masks: np.ndarray | None = None) -> np.ndarray:
         """The likeliest actions for observations of N, ``[N, ...]``."""

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents import by_hand
 from agents.autograd import Autograd, within_bounds
 from agents.in_turn import InTurn
+from agents.loop import FastPath, Loop, as_batch, overridden
 from agents.masks import checked, masks_from, n_choices
 from agents.mlp_step import MLPStep
-from agents.policies import ZooFeatures
 from agents.recurrent import Recollection, Remembering, carry, predict
 from agents.returns import gae
 from agents.rollout import Samples
 from agents.vecenv import Groups, GymVecEnv, Step, lean_step
-from sandbox.training.device import precision, rounded, threads
+from sandbox.training.device import rounded, threads
 
 BYPASSED = (
     "forward",
@@ -43,23 +43,6 @@ BYPASSED = (
     "get_distribution",
     "_get_action_dist_from_latent",
 )
-
-
-class NonFiniteError(FloatingPointError):
-    """An observation, a reward or the loss became NaN or infinite: training stopped before it reached the weights."""
-
-
-class FastPath(NamedTuple):
-    """Which loop trains an agent; true unless it is Stable-Baselines3's own."""
-
-    kind: str  # "by hand", "autograd" or "inherited"
-    reason: str = ""  # why it is not a faster one
-
-    def __bool__(self) -> bool:
-        return self.kind != "inherited"
-
-    def __str__(self) -> str:
-        return f"{self.kind} ({self.reason})" if self.reason else self.kind
 
 
 class Network(Protocol):
@@ -81,14 +64,13 @@ class Network(Protocol):
     def end_update(self) -> None: ...
 
 
-class OnPolicyLoop(OnPolicyAlgorithm):
+class OnPolicyLoop(Loop, OnPolicyAlgorithm):
     """A faster loop for an on-policy algorithm of Stable-Baselines3, mixed in before it."""
 
-    precision = "fp32"
     mask_actions = False
     whole_episodes = False  # a rollout is one episode in each environment
     baseline = True  # a value function is learned; without one all values are 0
-    _network: Network | None = None
+    ent_coef_schedule: Schedule | None = None  # what `ent_coef` is made of, if it is not one number
     _valid: np.ndarray | None = None  # [T, B], which steps to learn from, if not from all
     _masks: np.ndarray | None = None  # [T, B, A], which actions were allowed, if not all
     _last_infos: list[dict[str, Any]] | None = None  # of the last step; None after a reset
@@ -114,41 +96,26 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         policy = self.policy
         if not isinstance(policy, ActorCriticPolicy):
             return f"{type(policy).__name__} is not an actor-critic policy"
-        for name in BYPASSED:
-            if name in vars(policy) or not getattr(type(policy), name).__module__.startswith(
-                ("stable_baselines3.", "agents.")
-            ):
-                return f"{type(policy).__name__}.{name} is overridden"
+        own = overridden(policy, BYPASSED)
+        if own:
+            return own
         if type(self.rollout_buffer) not in (RolloutBuffer, DictRolloutBuffer):
             return f"{type(self.rollout_buffer).__name__} is not one of SB3's rollout buffers"
         return None
 
     # -- around Stable-Baselines3's own steps -------------------------------------------------------------------------
 
-    @staticmethod
-    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if isinstance(env, VectorEnv):
-            env = GymVecEnv(env)
-        return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
-
     def _setup_model(self) -> None:
         super()._setup_model()
-        precision(self.precision, self.device)  # refuses a wrong name now, not in `learn`
+        if callable(self.ent_coef):
+            self.ent_coef_schedule, self.ent_coef = self.ent_coef, self.ent_coef(1.0)
         if self.mask_actions:
-            n_choices(self.action_space)  # likewise actions that can't be masked
-        self._network = None
-        # From here on the weights are the policy's own: a saved agent carries what rebuilds its encoder, not a path.
+            n_choices(self.action_space)  # refuses actions that can't be masked
         if isinstance(self.policy, Remembering):
             self.policy_kwargs = {**self.policy_kwargs, "memory": self.policy.memory_spec}
-        features, kwargs = self.policy.features_extractor, self.policy_kwargs.get("features_extractor_kwargs")
-        if kwargs and isinstance(features, ZooFeatures) and hasattr(features.encoder, "spec"):
-            self.policy_kwargs = {
-                **self.policy_kwargs,
-                "features_extractor_kwargs": {**kwargs, "encoder": features.encoder.spec},
-            }
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_network", "_valid", "_masks", "_last_infos"]
+        return [*super()._excluded_save_params(), "_valid", "_masks", "_last_infos"]
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         before = self._last_obs
@@ -161,27 +128,6 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         path = self.fast_path
         with threads(1 if path.kind == "by hand" else None), _unchecked_distributions() if path else nullcontext():
             return super().learn(*args, **kwargs)
-
-    @classmethod
-    def load(
-        cls,
-        path: Any,
-        env: Any = None,
-        device: torch.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> Any:
-        """As in Stable-Baselines3, whose zip files can run code when they are opened; with ``trust=False`` none is run.
-
-        See `agents.checkpoint.load_zip` for what is read then.
-        """
-        if kwargs.pop("trust", True):
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
-        from agents.checkpoint import load_zip  # it needs this class
-
-        return load_zip(cls, path, env, device=device, **kwargs)
 
     def predict(
         self,
@@ -245,6 +191,8 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """Act for `n_rollout_steps` steps and fill the buffer; False if the callback asked to stop."""
+        if self.ent_coef_schedule is not None:  # of what is learned from this rollout
+            self.ent_coef = self.ent_coef_schedule(self._current_progress_remaining)
         network, next_step = self._choose_network(), self._next_step_envs(env)
         if network is None:
             if self.mask_actions or self.whole_episodes or isinstance(self.policy, Remembering):
@@ -317,7 +265,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
             for i in np.flatnonzero(dones):
                 final_obs = infos[i].get("terminal_observation")
                 if final_obs is not None:
-                    self._check_observation(_stack([final_obs]), env_index=int(i))
+                    self._check_observation(as_batch([final_obs]), env_index=int(i))
                     if infos[i].get("TimeLimit.truncated"):
                         truncated[n_steps, i] = True
                         cut_off.append(final_obs)
@@ -346,7 +294,7 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         if cut_off:
             stack: Any = np.stack if held and isinstance(held[0], np.ndarray) else torch.stack
             after = stack(held, 1) if held else None
-            next_values[truncated[lived]] = network.values(_stack(cut_off), after)
+            next_values[truncated[lived]] = network.values(as_batch(cut_off), after)
         if not self.baseline:
             all_values[:], next_values[:] = 0.0, 0.0
         truncated, terminated = truncated[lived], ended * ~truncated[lived]
@@ -389,64 +337,6 @@ class OnPolicyLoop(OnPolicyAlgorithm):
         pieces = np.arange(len(starts)) % min(self.n_steps, getattr(self, "batch_size", self.n_steps)) == 0
         return (starts != 0) | pieces[:, None]
 
-    def _next_step_envs(self, env: VecEnv) -> GymVecEnv | None:
-        """The environments under `env` if they reset in a step of its own, which is no transition to learn from.
-
-        Raises
-        ------
-        ValueError
-            If something on the way to the update would take that step for a transition.
-        """
-        inner = env.unwrapped
-        if not isinstance(inner, GymVecEnv) or not inner.next_step:
-            return None
-        path, obstacle = self.fast_path, None
-        if not path:
-            obstacle = str(path)
-        elif not type(self).train.__module__.startswith("agents."):
-            obstacle = f"{type(self).__name__}.train is overridden"
-        while isinstance(env, VecEnvWrapper):
-            if type(env) not in (VecNormalize, VecTransposeImage, VecCheckNan):
-                obstacle = f"{type(env).__name__} does not know it"
-            env = env.venv
-        if obstacle:
-            raise ValueError(
-                f"autoreset mode NEXT_STEP has steps that only reset, and they can't be left out here: {obstacle}; "
-                "make the vector environment with autoreset_mode=AutoresetMode.SAME_STEP"
-            )
-        return inner
-
-    def _check_observation(self, obs: Any, env_index: int | None = None) -> None:
-        for array in _leaves(obs):
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                if self._vec_normalize_env is not None and env_index is None:  # one bad value has spoilt all of them
-                    original = self._vec_normalize_env.get_original_obs()
-                    array = np.concatenate([rows.reshape(len(rows), -1) for rows in _leaves(original)], axis=1)
-                i = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0]
-                where = f"of environment {i if env_index is None else env_index}"
-                self._stop("the observation", where, array[i])
-
-    def _check_rewards(self, rewards: np.ndarray) -> None:
-        if not np.isfinite(rewards).all():
-            if self._vec_normalize_env is not None:
-                rewards = self._vec_normalize_env.get_original_reward()
-            i = np.flatnonzero(~np.isfinite(rewards))[0]
-            self._stop("the reward", f"of environment {i}", rewards[i])
-
-    def _check_loss(self, gradient_norm: float) -> None:
-        if not np.isfinite(gradient_norm):
-            self._stop("the gradient of the loss", f"in update {self._n_updates + 1}", gradient_norm)
-
-    def _stop(self, quantity: str, where: str, value: Any) -> None:
-        raise NonFiniteError(
-            f"{quantity} {where} is {value} at step {self.num_timesteps}: training stopped with the weights before it"
-        )
-
-
-def join(arrays: list[Any]) -> np.ndarray:
-    """Numpy arrays or torch tensors, one after the other in numpy."""
-    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else torch.cat(arrays).cpu().numpy()
-
 
 def _remember(
     buffer: RolloutBuffer, t: int, obs: Any, actions: Any, rewards: Any, starts: Any, values: Any, log_probs: Any
@@ -467,17 +357,6 @@ def _flatten(rows: Any, keep: slice | np.ndarray, flat: bool) -> Any:
     if isinstance(rows, dict):
         return {key: _flatten(value, keep, flat) for key, value in rows.items()}
     return (rows if flat else rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:]))[keep]
-
-
-def _leaves(obs: Any) -> list[np.ndarray]:
-    return list(obs.values()) if isinstance(obs, dict) else [obs]
-
-
-def _stack(observations: list[Any]) -> Any:
-    """Single observations as one batch."""
-    if isinstance(observations[0], dict):
-        return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
-    return np.stack(observations)
 
 
 @contextmanager

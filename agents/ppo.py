@@ -16,8 +16,9 @@ from stable_baselines3.common.utils import explained_variance
 from torch import nn
 
 from agents import vecenv
+from agents.loop import join
 from agents.losses import PPOGradient, approx_kl, normalize, ppo_gradient
-from agents.onpolicy import OnPolicyLoop, join
+from agents.onpolicy import OnPolicyLoop
 from agents.policies import POLICIES
 from agents.recurrent import with_eyes
 from agents.rollout import minibatches
@@ -36,7 +37,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
     env : str, gymnasium.Env, VecEnv or gymnasium.vector.VectorEnv
         An id, or one or many environments.
     learning_rate, n_steps, ..., device
-        As in Stable-Baselines3, with its defaults.
+        As in Stable-Baselines3, with its defaults; `ent_coef` may be a schedule, too.
     encoder : str, Path, dict or nn.Module, optional
         What sees: a name of the zoo, a file made by ``zoo.save``, or a module. See `agents.policies.as_encoder`. One
         for sequences (``"lstm"``, ``"gru"``, ``"rnn"``, ``"transformer"``) gives the agent a memory; see
@@ -84,7 +85,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         clip_range: float | Schedule = 0.2,
         clip_range_vf: float | Schedule | None = None,
         normalize_advantage: bool = True,
-        ent_coef: float = 0.0,
+        ent_coef: float | Schedule = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         use_sde: bool = False,
@@ -121,7 +122,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
             clip_range=clip_range,
             clip_range_vf=clip_range_vf,
             normalize_advantage=normalize_advantage,
-            ent_coef=ent_coef,
+            ent_coef=ent_coef,  # type: ignore[arg-type]  # `_setup_model` takes the schedule apart
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             use_sde=use_sde,

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecFrameStack
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 # The module that registers a namespace, and the one without which there is nothing to register.
@@ -369,3 +369,24 @@ def lean_step(env: VecEnv) -> Step:
         return obs, rewards, dones, infos
 
     return step
+
+
+def frames_in(env: VecEnv) -> int | None:
+    """How many channels a frame has, where observations are stacks of the last few; None where they are not.
+
+    Examples
+    --------
+    >>> frames_in(make("sandbox/CartPole-v1"))
+    """
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, VecFrameStack):
+            axis, shape = env.stacked_obs.repeat_axis, env.observation_space.shape
+            return shape[axis] // env.stacked_obs.n_stack if shape and len(shape) == 3 else None
+        env = env.venv
+    one: Any = env.parts[0][0] if isinstance(env, Groups) else env
+    if isinstance(one, DummyVecEnv):
+        one = one.envs[0].unwrapped
+    elif isinstance(one, GymVecEnv):
+        one = one.envs
+    same = getattr(one, "single_observation_space", one.observation_space) == env.observation_space
+    return one.metadata.get("frame_channels") if same else None

@@ -73,6 +73,7 @@ class AtariVectorEnv(ALEVectorEnv):
         "render_modes": [],
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "counts_episodes": True,  # infos["episode"] tells where a game ended, and what it brought
+        "frame_channels": 1,  # an observation is a stack of the last few frames, of so many channels each
     }
 
     def __init__(
@@ -199,6 +200,7 @@ class AtariEnv(gym.Env[np.ndarray, int]):
         "render_modes": ["rgb_array"],
         "render_fps": 15,
         "counts_episodes": True,
+        "frame_channels": 1,
     }
 
     def __init__(self, game: str, render_mode: str | None = None, **kwargs: Any) -> None:

@@ -16,11 +16,17 @@ ENTRY_POINTS = {  # id: "module:Dynamics"; the faces are in the same module, cal
     "sandbox/Pendulum-v1": "envs.pendulum:Pendulum",
     "sandbox/PixelCartPole-v0": "envs.pixel:PixelCartPole",
     "sandbox/ProbeAction-v0": "envs.probe:ProbeAction",
+    "sandbox/ProbeChain-v0": "envs.value_probe:ProbeChain",
     "sandbox/ProbeConstant-v0": "envs.probe:ProbeConstant",
+    "sandbox/ProbeDelay-v0": "envs.value_probe:ProbeDelay",
     "sandbox/ProbeDiscount-v0": "envs.probe:ProbeDiscount",
+    "sandbox/ProbeManyActions-v0": "envs.value_probe:ProbeManyActions",
     "sandbox/ProbeObservation-v0": "envs.probe:ProbeObservation",
+    "sandbox/ProbeOverestimation-v0": "envs.value_probe:ProbeOverestimation",
     "sandbox/ProbePolicy-v0": "envs.probe:ProbePolicy",
+    "sandbox/ProbeRare-v0": "envs.value_probe:ProbeRare",
     "sandbox/ProbeTruncation-v0": "envs.probe:ProbeTruncation",
+    "sandbox/ProbeTwoValued-v0": "envs.value_probe:ProbeTwoValued",
 }
 
 IDS = tuple(sorted(ENTRY_POINTS))

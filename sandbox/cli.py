@@ -18,12 +18,22 @@ from sandbox.flags import Parser, UsageError, add_signature, count, join_dotted,
 if TYPE_CHECKING:
     from sandbox.runs import Run
 
-ALGORITHMS = {"ppo": "agents.ppo:PPO", "a2c": "agents.a2c:A2C", "reinforce": "agents.reinforce:REINFORCE"}
+ALGORITHMS = {
+    "ppo": "agents.ppo:PPO",
+    "a2c": "agents.a2c:A2C",
+    "reinforce": "agents.reinforce:REINFORCE",
+    "dqn": "agents.dqn:DQN",
+    "pqn": "agents.pqn:PQN",
+    "q_learning": "agents.tabular:QLearning",
+    "sarsa": "agents.tabular:SARSA",
+}
 BENCHES = {
     "atari": ("sandbox.bench.atari", "PPO and A2C on an Atari game against Stable-Baselines3's"),
     "learning": ("sandbox.bench.learning", "what the presets reach, over seeds, beside random actions"),
+    "off-policy": ("sandbox.bench.off_policy", "DQN on CartPole and Pong against Stable-Baselines3's"),
     "on-policy": ("sandbox.bench.on_policy", "PPO, A2C and a memory against Stable-Baselines3's and sb3-contrib's"),
     "env-steps": ("sandbox.bench.env_steps", "steps/s of our environments against Gymnasium's"),
+    "switches": ("sandbox.bench.switches", "what each of DQN's switches adds, on a task made for it"),
     "ppo-cartpole": (
         "sandbox.bench.ppo_cartpole",
         "PPO on CartPole against Stable-Baselines3: speed, return, time to solve",
@@ -36,7 +46,11 @@ DEMOS = {
     "masked_actions": "a taxi learns faster when it knows which actions are pointless",
     "pole_from_pixels": "a pole balanced from pixels (minutes)",
     "pong_ppo": "PPO learns Pong from the screen (over an hour, or as many steps as you say)",
+    "pong_dqn": "deep Q-learning on Pong, with a replay that keeps each frame once (hours, or as many steps as you say)",  # noqa: E501
+    "rainbow_switches": "what each idea of Rainbow adds to deep Q-learning, as a bar chart (minutes)",
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
+    "value_map": "the value of every position and speed of MountainCar, learned and drawn",
+    "value_table": "Q-learning walks along the cliff, SARSA keeps away: their tables, drawn side by side",
     "what_the_agent_sees": "where an agent looks, and its filters (of a run; without one, an agent learns first)",
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
@@ -50,6 +64,8 @@ NOT_FLAGS = (
     "_init_setup_model",
     "rollout_buffer_class",
     "rollout_buffer_kwargs",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
 )
 
 TRAIN_EXAMPLES = """\
@@ -324,7 +340,7 @@ def _new_run(config: dict[str, Any], root: Path, command: Sequence[str]) -> Run:
 
 
 def _train(model: Any, run: Run, tensorboard: bool, resume: bool = False) -> Any:
-    from agents.onpolicy import NonFiniteError
+    from agents.loop import NonFiniteError
     from agents.vecenv import UnfitEnvironment
     from sandbox.train import train as train_run
     from sandbox.training.checkpoint import FileError

@@ -31,8 +31,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from agents import vecenv
 from agents.checkpoint import KIND, NORMALIZER, load_agent, save_agent, statistics
 from agents.evaluation import Evaluation, evaluate, normalized
+from agents.loop import Loop
 from agents.masks import mask_of
-from agents.onpolicy import OnPolicyLoop
+from agents.offpolicy import OffPolicyLoop
 from sandbox import show
 from sandbox.flags import nearest
 from sandbox.runs import Run, write_evaluation
@@ -41,9 +42,10 @@ from sandbox.training.checkpoint import FileError, atomic, load_tensors
 from sandbox.training.device import pick_device
 from sandbox.training.log import MetricsCSV, ProgressLine
 
+ROWS = 200  # of metrics tell a curve
 MAX_STEPS = 100_000  # of an episode that is drawn: some never end
 EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
-SCHEDULES = {"learning_rate", "clip_range", "clip_range_vf"}
+SCHEDULES = {"learning_rate", "clip_range", "clip_range_vf", "ent_coef"}
 
 
 def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:
@@ -158,7 +160,7 @@ class RunCallback(BaseCallback):
         there is one after each rollout.
     """
 
-    model: OnPolicyLoop
+    model: Loop
 
     def __init__(
         self, run: Run, progress: ProgressLine, envs: VecEnv, best_return: float, checkpoint_seconds: float = 15.0
@@ -169,12 +171,14 @@ class RunCallback(BaseCallback):
         self.checkpoint_seconds = checkpoint_seconds
         self.interrupted = False
 
-    def keep_statistics(self, model: OnPolicyLoop) -> None:
+    def keep_statistics(self, model: Loop) -> None:
         """Of the normaliser: one value that is not finite spoils them, and the last good agent needs its own."""
         self.statistics = copy.deepcopy(statistics(model.get_vec_normalize_env()))
 
     def _on_training_start(self) -> None:
         self.next_eval = self.num_timesteps + self.eval_every if self.eval_every else math.inf
+        off_policy = isinstance(self.model, OffPolicyLoop)
+        self.next_row = self.num_timesteps + self.run.config["n_timesteps"] // ROWS if off_policy else math.inf
         self.next_checkpoint = time.monotonic() + self.checkpoint_seconds
 
     def _on_rollout_start(self) -> None:
@@ -195,6 +199,9 @@ class RunCallback(BaseCallback):
             if result.mean >= self.best_return:
                 self.best_return = result.mean
                 self._save(self.run.best)
+        if step >= self.next_row:
+            self.next_row = step + self.run.config["n_timesteps"] // ROWS
+            self.model.dump_logs()
         began = time.monotonic()
         if began >= self.next_checkpoint:
             if self._save(self.run.checkpoint(step)):
@@ -271,8 +278,13 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     if resume:
         run.write_config()  # how long it shall be may have changed
     model.set_logger(Logger(str(run.folder), [table, *_tensorboard(run, tensorboard)]))
-    per_rollout = model.n_steps * model.n_envs
-    log_interval = max(1, (total - done) // per_rollout // 200)  # some 200 rows tell a curve
+    log_interval, whole = None, ""  # an off-policy algorithm would log every so many episodes: `RunCallback` does
+    if not isinstance(model, OffPolicyLoop):
+        per_rollout = model.n_steps * model.n_envs
+        log_interval = max(1, (total - done) // per_rollout // ROWS)
+        whole = f" (whole {'episodes' if model.whole_episodes else f'rollouts of {per_rollout:,}'})"
+    elif resume:
+        print("its replay is not kept: it is filled again before learning goes on")
     envs = vecenv.make(config["env_id"], config["eval_episodes"])
     began = time.monotonic()
     with ProgressLine("training", total, "steps", done) as progress, closing(envs):
@@ -300,8 +312,7 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
         print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")
         return None
     steps, seconds = model.num_timesteps - done, time.monotonic() - began
-    whole = "episodes" if model.whole_episodes else f"rollouts of {per_rollout:,}"
-    print(f"{steps:,} steps (whole {whole}) in {seconds:.1f} s")
+    print(f"{steps:,} steps{whole} in {seconds:.1f} s")
     greedy, n_episodes = config.get("greedy", True), config.get("final_episodes", 100)  # the first runs have neither
     with ProgressLine("evaluating", n_episodes, "episodes", patience=2.0) as progress:
         result = evaluate(model, config["env_id"], n_episodes, EVAL_SEED, greedy, progress=progress.update)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("agents", "envs", "sandbox", "unsupervised")
 FRAMEWORKS = ("gymnasium", "sklearn", "stable_baselines3")
 LEAVES = tuple(
-    f"sandbox.{name}" for name in ("cli", "flags", "train", "runs", "show", "sight", "data", "bench", "demos")
+    f"sandbox.{name}" for name in ("cli", "flags", "train", "runs", "show", "sight", "tables", "data", "bench", "demos")
 )
 KERNEL = (
     "agents.cells",
@@ -23,7 +23,10 @@ KERNEL = (
     "agents.losses",
     "agents.mlp_step",
     "agents.optimizers",
+    "agents.q_heads",
+    "agents.q_step",
     "agents.recurrent_step",
+    "agents.replay",
     "agents.returns",
     "agents.rollout",
 )

@@ -15,7 +15,7 @@ from sandbox.train import TrainingProgress
 from sandbox.training import Linear
 
 ENV = "baselines/Pong-v0"  # rewards clipped for training, four frames a step; machado/Pong-v0 has sticky actions
-STEPS = int(float(sys.argv[1])) if len(sys.argv) > 1 else 1_500_000
+STEPS = int(float(sys.argv[1])) if len(sys.argv) > 1 else 1_700_000
 
 model = PPO(
     "CnnPolicy",
@@ -24,9 +24,10 @@ model = PPO(
     n_steps=128,
     batch_size=256,
     n_epochs=4,
-    learning_rate=Linear(5e-4),
+    learning_rate=Linear(7e-4),
     clip_range=0.1,
-    ent_coef=0.01,
+    ent_coef=Linear(0.01),  # explore less and less
+    policy_kwargs={"features_extractor_kwargs": {"channels": [16, 32], "features_dim": 256}},  # the network of 2013
     precision="auto",  # bf16 where the processor has it
     seed=0,
 )

@@ -1,18 +1,20 @@
 """Presets: every one is accepted by its algorithm."""
 
+import importlib
 import inspect
 from fnmatch import fnmatchcase
 
 import pytest
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-import agents
 from agents import vecenv
 from agents.presets import find, presets
+from sandbox.cli import ALGORITHMS
 from sandbox.training.schedules import parse
 
 EVERY = {f"{preset.algorithm}-{preset.env}-{preset.name}": preset for preset in presets()}
-BESIDE = {"env_id", "n_timesteps", "normalize", "greedy", "eval_episodes", "final_episodes", "film"}
+BESIDE = {"env_id", "n_timesteps", "normalize", "greedy", "eval_every", "eval_episodes", "final_episodes", "film"}
 
 
 def number(value):
@@ -26,7 +28,8 @@ def test_its_settings_are_taken_by_the_constructor(preset):
     pictures = preset.env.startswith(("baselines/", "machado/"))
     if pictures:
         pytest.importorskip("ale_py")
-    algorithm = getattr(agents, preset.algorithm.upper())
+    module, name = ALGORITHMS[preset.algorithm].split(":")
+    algorithm = getattr(importlib.import_module(module), name)
     settings = {key: value for key, value in preset.settings.items() if key not in BESIDE}
     assert set(settings) <= set(inspect.signature(algorithm).parameters)
     env_id = preset.settings.get("env_id", preset.env.replace("*", "Pong"))
@@ -38,8 +41,12 @@ def test_its_settings_are_taken_by_the_constructor(preset):
         envs = VecNormalize(envs, **(normalize if isinstance(normalize, dict) else {}))
     model = algorithm("CnnPolicy" if pictures else "MlpPolicy", envs, device="cpu", **settings)
     assert model.fast_path
-    assert model.fast_path.kind == ("autograd" if pictures else "by hand") or model.use_sde
+    by_torch = pictures or settings.get("noisy")
+    assert model.fast_path.kind == ("autograd" if by_torch else "by hand") or model.use_sde
     assert fnmatchcase(vecenv.spec(env_id).id.split("/")[-1], preset.env.split("/")[-1])
+    if isinstance(model, OffPolicyAlgorithm):
+        assert model.learning_starts < preset.settings["n_timesteps"]
+        return
     # A minibatch cut short at each epoch's end would be a slip.
     assert model.n_steps * model.n_envs % getattr(model, "batch_size", 1) == 0
 

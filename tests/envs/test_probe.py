@@ -6,7 +6,7 @@ import pytest
 
 import envs
 
-PROBES = [i for i in envs.IDS if "Probe" in i]
+PROBES = [i for i, path in envs.names.ENTRY_POINTS.items() if path.startswith("envs.probe:")]
 
 
 def returns_by_first_obs(env_id, gamma, num_envs=400):

@@ -25,7 +25,7 @@ from agents.frames import FrameReplay, check_room, zeros_in_file
 from agents.loop import Loop, as_batch
 from agents.memory import OWN, Batch, Priorities, asked, draw, read
 from agents.vecenv import GymVecEnv, Step, frames_in, lean_step
-from sandbox.training.device import threads
+from sandbox.training.device import no_denormals, threads
 
 AT_ONCE = 8e6  # bytes of observations that are read for several minibatches together
 WORTH_SAYING = 1e9  # bytes of a replay
@@ -129,7 +129,7 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
     # -- act and store ------------------------------------------------------------------------------------------------
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
-        with threads(1 if self.fast_path.kind == "by hand" else None):
+        with threads(1 if self.fast_path.kind == "by hand" else None), no_denormals():
             return super().learn(*args, **kwargs)
 
     def _choose_network(self) -> Any:

@@ -128,13 +128,13 @@ def learn(case: str, on: bool, seed: int) -> float:
     if name == "Chain":  # what was found on the way: the greedy policy of one moment comes and goes
         return float(sum(episode["r"] > 0.5 for episode in model.ep_info_buffer))
     model.predict(np.zeros_like(probe.all_obs()[:1], np.float32), deterministic=True)  # quiet
+    net: Any = model.q_net
     with torch.no_grad():
-        outputs = model.q_net.outputs(torch.as_tensor(probe.all_obs(), dtype=torch.float32)).numpy()  # [P, A, K]
+        outputs = net.outputs(torch.as_tensor(probe.all_obs(), dtype=torch.float32)).numpy()  # [P, A, K]
     if name != "TwoValued":
-        return float(probe.statistic(model.q_net.head.q_values(outputs), GAMMA))
+        return float(probe.statistic(net.head.q_values(outputs), GAMMA))
     if case == "c51" and on:
-        head: Any = model.q_net.head
-        return float(probe.statistic(head.support(outputs), softmax(outputs), GAMMA))
+        return float(probe.statistic(net.head.support(outputs), softmax(outputs), GAMMA))
     return float(probe.statistic(outputs, np.full(outputs.shape[-1], 1 / outputs.shape[-1]), GAMMA))
 
 

@@ -91,6 +91,29 @@ def threads(n: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def no_denormals() -> Iterator[None]:
+    """Let this thread take numbers below the smallest normal one, 1e-38, for zero.
+
+    An optimiser's averages of a unit that is never active shrink to such numbers, and a processor computes with them
+    ten times slower than with others.
+
+    Examples
+    --------
+    >>> with no_denormals():
+    ...     float(np.float32(1e-39) * np.float32(1))
+    0.0
+    >>> float(np.float32(1e-39) * np.float32(1)) > 0
+    True
+    """
+    before = bool((np.full(1, 1e-39, np.float32) * np.ones(1, np.float32))[0] == 0)  # torch sets it, and can't tell
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
 def precision(name: str, device: torch.device) -> torch.autocast:
     """A context in which matrix products and convolutions run in the named precision.
 

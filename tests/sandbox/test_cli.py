@@ -102,7 +102,7 @@ BAD = [
     (["train", "not an id"], ["'not an id'"]),
     (["train", "../up-v0"], ["'../up-v0'"]),
     (["train", "pppo", ENV], ["'pppo'", "did you mean ppo"]),
-    (["train", "dqn", ENV], ["'dqn'", "ppo"]),
+    (["train", "ppq", ENV], ["'ppq'", "ppo"]),
     (["train", ENV, "and", "more"], ["not an algorithm"]),
     (["train", "CartPole-v1", "--preset", "fsat"], ["'fsat'", "fast", "CartPole-v1"]),
     (["train", ENV, "--preset", "fast"], ["'fast'", ENV, "none"]),
@@ -281,7 +281,7 @@ DAMAGES = {
         f"{key} missing": damage_config(key, None)
         for key in ("algorithm", "env", "env_id", "seed", "n_envs", "n_timesteps", "eval_every", "settings")
     },
-    "another algorithm": damage_config("algorithm", "dqn"),
+    "another algorithm": damage_config("algorithm", "muzero"),
     "algorithm a list": damage_config("algorithm", [1]),
     "env a number": damage_config("env_id", 3),
     "env unknown": damage_config("env_id", "Nowhere-v0"),

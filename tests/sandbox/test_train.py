@@ -211,7 +211,7 @@ def test_preset_none_is_the_algorithms_own_defaults_in_gymnasiums_own_environmen
 
 def test_a_plain_gymnasium_id_without_a_preset(cli):
     argv = ["--n-timesteps", "64", "--n-envs", "2", "--n-steps", "32", "--batch-size", "64", "--eval-every", "0"]
-    assert cli("train", "FrozenLake-v1", *argv).code == 0
+    assert cli("train", "ppo", "FrozenLake-v1", *argv).code == 0
     run = Run.open("runs/ppo/FrozenLake-v1_1")
     assert run.config["preset"] == "none"
     assert is_picture(run.folder / "episode.gif")

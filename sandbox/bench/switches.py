@@ -126,7 +126,7 @@ def learn(case: str, on: bool, seed: int) -> float:
     kwargs: dict[str, Any] = {**DEFAULTS, **settings, **(switch if on else {})}
     model = DQN("MlpPolicy", f"sandbox/Probe{name}-v0", seed=seed, device="cpu", **kwargs).learn(n_timesteps)
     if name == "Chain":  # what was found on the way: the greedy policy of one moment comes and goes
-        return float(sum(episode["r"] > 0.5 for episode in model.ep_info_buffer))
+        return float(sum(episode["r"] > 0.5 for episode in model.ep_info_buffer or ()))
     model.predict(np.zeros_like(probe.all_obs()[:1], np.float32), deterministic=True)  # quiet
     net: Any = model.q_net
     with torch.no_grad():

@@ -17,22 +17,20 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.dqn.policies import DQNPolicy as SB3Policy
 from torch import nn
 
-from agents import by_hand, vecenv
-from agents.loop import FastPath, join, overridden
+from agents import vecenv
+from agents.loop import FastPath, join
 from agents.memory import take
 from agents.offpolicy import OffPolicyLoop
 from agents.policies import with_encoder
-from agents.q_autograd import QAutograd
-from agents.q_heads import Categorical, epsilon_greedy
+from agents.q_agent import QAgent
+from agents.q_heads import Categorical
 from agents.q_policies import DQN_POLICIES, DQNPolicy
-from sandbox.training.device import rounded
 from sandbox.zoo.ema import follow
 
-BYPASSED = ("forward", "extract_features", "predict", "_predict")
 COVERED = 0.1  # of the returns' probability may fall outside c51's support before it is said
 
 
-class DQN(OffPolicyLoop, stable_baselines3.DQN):
+class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
     """Deep Q-learning: learn what each action is worth from what was lived through, and take the best.
 
     It *is* ``stable_baselines3.DQN``, with its constructor, methods, callbacks, logger keys and files; only the loop
@@ -170,53 +168,12 @@ class DQN(OffPolicyLoop, stable_baselines3.DQN):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        if not isinstance(self.policy, DQNPolicy) and (self.double or self.prioritized):
-            raise ValueError(f"double and prioritized need a policy of this project, not {type(self.policy).__name__}")
+        if not isinstance(self.policy, DQNPolicy):
+            self._needs_own_loop(self.fast_path)
 
-    def _eyes(self) -> Any:
-        return self.policy.q_net.features_extractor
-
-    @property
-    def fast_path(self) -> FastPath:
-        """Which loop trains this agent, and why it is not a faster one.
-
-        ``by hand``: an MLP, its forward and backward pass and its optimiser in numpy. ``autograd``: any other network.
-        ``inherited``: Stable-Baselines3's own code, because a user's subclass overrides what the others bypass.
-        """
-        policy = self.policy
-        if not isinstance(policy, DQNPolicy):
-            return FastPath("inherited", f"{type(policy).__name__} is not a policy of this project")
-        own = overridden(policy, BYPASSED) or overridden(policy.q_net, (*BYPASSED, "outputs", "outputs_of"))
-        if own:
-            return FastPath("inherited", own)
-        if rounded(self.precision, self.device):
-            return FastPath("autograd", "precision is bf16")
-        reason = by_hand.q_refusal(policy)
-        return FastPath("autograd", reason) if reason else FastPath("by hand")
-
-    def _choose_network(self) -> Any:
-        before = self._network
-        if (
-            before is not None
-            and before.fits(self.policy)
-            and before.__dict__.get("precision_name")
-            in (
-                None,
-                self.precision,
-            )
-        ):
-            own = overridden(self.policy, BYPASSED)
-            return None if own else before
-        path = self.fast_path
-        if not path:
-            if self.double or self.prioritized:
-                raise ValueError(f"double and prioritized need a loop of this project, and here is {path}")
-            self._network = None
-        elif path.kind == "by hand":
-            self._network = by_hand.q_network(self.policy)
-        else:
-            self._network = QAutograd(self.policy, self.precision)  # type: ignore[arg-type]
-        return self._network
+    def _needs_own_loop(self, path: FastPath) -> None:
+        if self.double or self.prioritized:
+            raise ValueError(f"double and prioritized need a loop of this project, and here is {path}")
 
     # -- act ----------------------------------------------------------------------------------------------------------
 
@@ -225,49 +182,10 @@ class DQN(OffPolicyLoop, stable_baselines3.DQN):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Actions to try, and to store: at random at first, then by the network with some chance."""
         network = self._network
-        if network is None or self.num_timesteps < learning_starts or type(self).predict is not DQN.predict:
+        if network is None or self.num_timesteps < learning_starts or type(self).predict is not QAgent.predict:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         actions = self._explore(network, self._last_obs, n_envs)
         return actions, actions
-
-    def _explore(self, network: Any, obs: Any, n: int) -> np.ndarray:
-        """Of n environments, each acts at random with probability `exploration_rate`, else greedily."""
-        if self.noisy:
-            network.reset_noise()
-            return network.greedy(obs)
-        coins = np.random.random(n)  # SB3's generator: with one environment its very actions  # noqa: NPY002
-        if (coins >= self.exploration_rate).all():
-            return network.greedy(obs)
-        random = np.array([self.action_space.sample() if coin < self.exploration_rate else 0 for coin in coins])
-        if (coins < self.exploration_rate).all():
-            return random
-        return epsilon_greedy(network.greedy(obs), random, coins, self.exploration_rate)
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in Stable-Baselines3, in a fraction of the time; several observations explore each for itself."""
-        shape = self.observation_space.shape
-        plain = isinstance(observation, np.ndarray) and observation.dtype == self.observation_space.dtype and shape
-        one = plain and observation.shape == shape  # type: ignore[union-attr]
-        network = self._choose_network() if one or (plain and observation.shape[1:] == shape) else None  # type: ignore[union-attr]
-        if network is None:
-            if self.noisy:
-                for layer in self.policy.q_net.noisy_layers():  # type: ignore[operator]
-                    layer.hush()
-            return super().predict(observation, state, episode_start, deterministic)
-        network.prepare()
-        batch = observation[None] if one else observation  # type: ignore[index]
-        if deterministic:
-            network.hush()
-            actions = network.greedy(batch)
-        else:
-            actions = self._explore(network, batch, len(batch))
-        return actions[0] if one else actions, state
 
     def _on_step(self) -> None:
         """After a step of all environments: the target network follows, and exploration fades."""

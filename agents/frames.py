@@ -21,7 +21,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents.replay import n_step_returns
+from agents.replay import look_ahead
 
 SPARE_STACKS = 16  # room for the starts of episodes in a small replay; in a large one the 4 % count
 
@@ -290,23 +290,15 @@ class FrameReplay(ReplayBuffer):
         -------
         Transitions
         """
-        steps = (rows[:, None] + np.arange(self.n_steps)) % self.buffer_size  # [N, n]
-        whose = envs[:, None]
-        # What follows the newest row in the ring is the oldest one: nothing runs over it.
-        newest = (self.pos - 1) % self.buffer_size
-        ended = (self.dones[steps, whose] > 0) | (self.timeouts[steps, whose] > 0) | (steps == newest)
-        rewards = self._normalize_reward(self.rewards[steps, whose], normalize)
-        returns, last, discounts = n_step_returns(rewards, ended, self.gamma)
-        ends = steps[np.arange(len(rows)), last]
-        terminated = self.dones[ends, envs] * (1 - self.timeouts[ends, envs])
+        ahead = look_ahead(self, rows, envs, self.n_steps, self.gamma, normalize)
         return Transitions(
             obs=self._normalize_obs(self.stacks(self.obs_numbers[rows, envs], envs), normalize),  # type: ignore[arg-type]
             actions=self.actions[rows, envs],
-            rewards=returns,
-            next_obs=self._normalize_obs(self.stacks(self.next_obs_numbers[ends, envs], envs), normalize),  # type: ignore[arg-type]
-            terminated=terminated,
-            steps=last + 1,
-            discounts=discounts * (1 - terminated),
+            rewards=ahead.returns,
+            next_obs=self._normalize_obs(self.stacks(self.next_obs_numbers[ahead.ends, envs], envs), normalize),  # type: ignore[arg-type]
+            terminated=ahead.terminated,
+            steps=ahead.steps,
+            discounts=ahead.discounts,
         )
 
     def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper,
 
 from agents.policies import ZooFeatures
 from agents.vecenv import GymVecEnv
-from sandbox.training.device import precision
+from sandbox.training.device import no_denormals, precision, threads
 
 
 class NonFiniteError(FloatingPointError):
@@ -68,6 +70,13 @@ class Loop(BaseAlgorithm):
     def _eyes(self) -> Any:
         """The features extractor of what is trained."""
         return self.policy.features_extractor
+
+    def learn(self, *args: Any, **kwargs: Any) -> Any:
+        path = self.fast_path
+        if not path:
+            return super().learn(*args, **kwargs)  # type: ignore[safe-super]
+        with threads(1 if path.kind == "by hand" else None), no_denormals(), _unchecked_distributions():
+            return super().learn(*args, **kwargs)  # type: ignore[safe-super]
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_network"]
@@ -171,3 +180,15 @@ def as_batch(observations: list[Any]) -> Any:
     if isinstance(observations[0], dict):
         return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
     return np.stack(observations)
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """torch checks the arguments of each distribution it makes; observations and gradients are checked here instead."""
+    distribution = torch.distributions.Distribution
+    before = distribution._validate_args
+    distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        distribution.set_default_validate_args(before)

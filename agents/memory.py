@@ -13,7 +13,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.frames import FrameReplay
-from agents.replay import SumTree, importance_weights, n_step_returns, stratified
+from agents.replay import SumTree, importance_weights, look_ahead, stratified
 
 OWN = (ReplayBuffer, NStepReplayBuffer, DictReplayBuffer, FrameReplay)
 
@@ -28,10 +28,6 @@ class Batch(NamedTuple):
     discounts: np.ndarray  # [N] float32, gamma to the number of steps, and 0 where the episode terminated
     leaves: np.ndarray | None = None  # [N], where each stands among the priorities
     weights: np.ndarray | None = None  # [N] float32, what each counts
-
-    def take(self, rows: slice) -> Batch:
-        """Some of them."""
-        return Batch(*(take(field, rows) for field in self))
 
 
 def take(field: Any, rows: Any) -> Any:
@@ -65,32 +61,20 @@ def read(
     if isinstance(buffer, FrameReplay):
         found = buffer.transitions(rows, envs, normalizer)
         return Batch(found.obs, found.actions, found.rewards, found.next_obs, found.discounts.astype(np.float32))
-    ends, rewards = rows, buffer.rewards[rows, envs]
-    discounts: Any = np.float32(gamma)
-    if isinstance(buffer, NStepReplayBuffer):
-        steps, whose = (rows[:, None] + np.arange(buffer.n_steps)) % buffer.buffer_size, envs[:, None]
-        # What follows the newest row in the ring is the oldest one: nothing runs over it.
-        newest = (buffer.pos - 1) % buffer.buffer_size
-        ended = (buffer.dones[steps, whose] > 0) | (buffer.timeouts[steps, whose] > 0) | (steps == newest)
-        each = buffer._normalize_reward(buffer.rewards[steps, whose], normalizer)
-        rewards, last, discounts = n_step_returns(each, ended, buffer.gamma)
-        ends = steps[np.arange(len(rows)), last]
-    elif normalizer is not None:
-        rewards = normalizer.normalize_reward(rewards)
+    ahead = look_ahead(buffer, rows, envs, getattr(buffer, "n_steps", 1), gamma, normalizer)
     if getattr(buffer, "optimize_memory_usage", False):
-        next_obs: Any = buffer.observations[(ends + 1) % buffer.buffer_size, envs]
+        next_obs: Any = buffer.observations[(ahead.ends + 1) % buffer.buffer_size, envs]
     else:
-        next_obs = _at(buffer.next_observations, ends, envs)
-    terminated = buffer.dones[ends, envs] * (1 - buffer.timeouts[ends, envs])
+        next_obs = _at(buffer.next_observations, ahead.ends, envs)
     obs = _at(buffer.observations, rows, envs)
     if normalizer is not None:
         obs, next_obs = normalizer.normalize_obs(obs), normalizer.normalize_obs(next_obs)
     return Batch(
         obs,
         buffer.actions[rows, envs],
-        rewards.astype(np.float32, copy=False),
+        ahead.returns.astype(np.float32, copy=False),
         next_obs,
-        (discounts * (1 - terminated)).astype(np.float32, copy=False),
+        ahead.discounts.astype(np.float32, copy=False),
     )
 
 
@@ -147,7 +131,7 @@ class Priorities:
             raise ValueError(f"prioritized=True needs one of SB3's plain replay buffers, or FrameReplay, not {kind}")
         if alpha < 0:
             raise ValueError(f"priority_alpha must not be negative, got {alpha}")
-        self.buffer, self.alpha, self.largest = buffer, alpha, 1.0
+        self.buffer, self.alpha = buffer, alpha
         self.tree = SumTree(buffer.buffer_size * buffer.n_envs)
         self.known = 0  # up to which row of the ring the leaves are set
         self.lost = 0  # how many rows of a FrameReplay, ever, have been taken off
@@ -160,7 +144,7 @@ class Priorities:
         if added == 0 and self.known == 0 and buffer.full:
             added = size  # a replay that was read from a file
         rows = (self.known + np.arange(added)) % size
-        self._set(rows, self.largest)
+        self._set(rows, self.tree.largest or 1.0)
         self.known = buffer.pos
         if isinstance(buffer, FrameReplay):
             self._set(np.arange(max(self.lost, buffer.added - size), buffer.first) % size, 0.0)
@@ -201,4 +185,3 @@ class Priorities:
         """
         priorities = (np.abs(errors.astype(np.float64)) + self.epsilon) ** self.alpha
         self.tree.set(leaves, priorities)
-        self.largest = max(self.largest, float(priorities.max()))

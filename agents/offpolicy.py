@@ -25,7 +25,7 @@ from agents.frames import FrameReplay, check_room, zeros_in_file
 from agents.loop import Loop, as_batch
 from agents.memory import OWN, Batch, Priorities, asked, draw, read
 from agents.vecenv import GymVecEnv, Step, frames_in, lean_step
-from sandbox.training.device import no_denormals, threads
+from sandbox.training.device import threads
 
 AT_ONCE = 8e6  # bytes of observations that are read for several minibatches together
 WORTH_SAYING = 1e9  # bytes of a replay
@@ -76,7 +76,7 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
                 self.buffer_size, space, self.action_space, self.n_envs, kwargs["frame_channels"], kwargs.get("path")
             )
         else:
-            needed = plain_bytes(self.buffer_size, space, self.optimize_memory_usage)
+            needed = plain_bytes(self.buffer_size, space, self.optimize_memory_usage, self.replay_path is not None)
         if needed > WORTH_SAYING or self.verbose > 0:
             each = "each frame once" if frames else "observations twice"
             print(f"replay of {self.buffer_size:,} transitions: {needed / 1e9:.2f} GB of memory ({each})")
@@ -106,10 +106,7 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
             for _ in range(n):
                 yield self._with_inputs(asked(buffer, batch_size, self.gamma, normalizer))
             return
-        row = sum(
-            np.dtype(space.dtype).itemsize * int(np.prod(space.shape)) for space in _boxes(self.observation_space)
-        )
-        together = max(int(AT_ONCE // max(2 * batch_size * row, 1)), 1)
+        together = max(int(AT_ONCE // max(2 * batch_size * bytes_of(self.observation_space), 1)), 1)
         for start in range(0, n, together):
             rows = min(together, n - start) * batch_size
             leaves = weights = None
@@ -127,10 +124,6 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
         return batch, self._network.inputs(batch.obs), self._network.inputs(batch.next_obs)
 
     # -- act and store ------------------------------------------------------------------------------------------------
-
-    def learn(self, *args: Any, **kwargs: Any) -> Any:
-        with threads(1 if self.fast_path.kind == "by hand" else None), no_denormals():
-            return super().learn(*args, **kwargs)
 
     def _choose_network(self) -> Any:
         """The policy as this loop drives it; None where SB3's own loop must."""
@@ -253,7 +246,7 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
             self._last_original_obs = new_original
 
 
-def plain_bytes(buffer_size: int, space: spaces.Space, once: bool) -> int:
+def plain_bytes(buffer_size: int, space: spaces.Space, once: bool, in_file: bool = False) -> int:
     """The memory that a plain replay takes, in bytes: mostly observations, twice unless SB3's option keeps them once.
 
     Examples
@@ -261,12 +254,13 @@ def plain_bytes(buffer_size: int, space: spaces.Space, once: bool) -> int:
     >>> plain_bytes(1_000_000, spaces.Box(0, 255, (4, 84, 84), np.uint8), once=False) / 1e9
     56.468
     """
-    row = sum(np.dtype(box.dtype).itemsize * int(np.prod(box.shape)) for box in _boxes(space))
-    return buffer_size * (row * (1 if once else 2) + 20)
+    return buffer_size * (bytes_of(space) * (0 if in_file else 1 if once else 2) + 20)
 
 
-def _boxes(space: spaces.Space) -> list[Any]:
-    return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+def bytes_of(space: spaces.Space) -> int:
+    """What one observation takes."""
+    boxes: Any = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    return sum(np.dtype(box.dtype).itemsize * int(np.prod(box.shape)) for box in boxes)
 
 
 def _again(

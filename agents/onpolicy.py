@@ -124,11 +124,6 @@ class OnPolicyLoop(Loop, OnPolicyAlgorithm):
             self._last_infos = None
         return result
 
-    def learn(self, *args: Any, **kwargs: Any) -> Any:
-        path = self.fast_path
-        with threads(1 if path.kind == "by hand" else None), _unchecked_distributions() if path else nullcontext():
-            return super().learn(*args, **kwargs)
-
     def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
@@ -357,15 +352,3 @@ def _flatten(rows: Any, keep: slice | np.ndarray, flat: bool) -> Any:
     if isinstance(rows, dict):
         return {key: _flatten(value, keep, flat) for key, value in rows.items()}
     return (rows if flat else rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:]))[keep]
-
-
-@contextmanager
-def _unchecked_distributions() -> Iterator[None]:
-    """torch checks the arguments of each distribution it makes; observations and gradients are checked here instead."""
-    distribution = torch.distributions.Distribution
-    before = distribution._validate_args
-    distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        distribution.set_default_validate_args(before)

@@ -15,20 +15,17 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import LinearSchedule, explained_variance, obs_as_tensor
 from torch import nn
 
-from agents import by_hand, vecenv
-from agents.loop import FastPath, join, overridden
+from agents import vecenv
+from agents.loop import FastPath, join
 from agents.onpolicy import OnPolicyLoop
 from agents.policies import with_encoder
-from agents.q_autograd import QAutograd
+from agents.q_agent import QAgent
 from agents.q_heads import epsilon_greedy
 from agents.q_policies import PQN_POLICIES, DQNPolicy
 from agents.rollout import minibatches
-from sandbox.training.device import rounded
-
-BYPASSED = ("forward", "extract_features", "predict", "_predict")
 
 
-class PQN(OnPolicyLoop, OnPolicyAlgorithm):
+class PQN(QAgent, OnPolicyLoop, OnPolicyAlgorithm):
     r"""Parallel Q-learning: many environments at once take the place of a replay, layer norm that of a target network.
 
     A rollout of `n_steps` in each environment is learned from in minibatches, `n_epochs` times over, and forgotten. Its
@@ -151,28 +148,11 @@ class PQN(OnPolicyLoop, OnPolicyAlgorithm):
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
 
-    def _eyes(self) -> Any:
-        return self.policy.q_net.features_extractor  # type: ignore[union-attr]
+    def _driven(self, network: Any) -> Explorer:
+        return Explorer(network, self)
 
-    @property
-    def fast_path(self) -> FastPath:
-        """Which loop trains this agent: ``by hand`` in numpy, or ``autograd`` and why."""
-        if rounded(self.precision, self.device):
-            return FastPath("autograd", "precision is bf16")
-        reason = by_hand.q_refusal(self.policy)
-        return FastPath("autograd", reason) if reason else FastPath("by hand")
-
-    def _overridden(self) -> str | None:
-        return overridden(self.policy, BYPASSED)
-
-    def _choose_network(self) -> Any:
-        before: Any = self._network
-        policy: Any = self.policy
-        if before is None or not before.fits(self.policy) or before.precision_name != self.precision:
-            by_numpy = self.fast_path.kind == "by hand"
-            network = by_hand.q_network(policy) if by_numpy else QAutograd(policy, self.precision)
-            before = self._network = Explorer(network, self)
-        return before
+    def _needs_own_loop(self, path: FastPath) -> None:
+        raise ValueError(f"PQN has no other loop than this project's, and here is {path}")
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """Act for `n_steps` steps, greedily but for a part of the actions, and fill the buffer."""
@@ -210,18 +190,9 @@ class PQN(OnPolicyLoop, OnPolicyAlgorithm):
         action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """The best action; if not `deterministic`, with the present exploration, each observation for itself."""
-        space = self.observation_space
-        plain = isinstance(observation, np.ndarray) and observation.dtype == space.dtype and bool(space.shape)
-        one = plain and observation.shape == space.shape  # type: ignore[union-attr]
         if action_masks is not None:
             raise ValueError("PQN does not know action masks: use agents.PPO with mask_actions=True")
-        if not one and not (plain and observation.shape[1:] == space.shape):  # type: ignore[union-attr]
-            return super(OnPolicyLoop, self).predict(observation, state, episode_start, deterministic)
-        explorer = self._choose_network()
-        explorer.network.prepare()
-        batch = observation[None] if one else observation  # type: ignore[index]
-        actions = explorer.network.greedy(batch) if deterministic else explorer.act(batch)[1]
-        return actions[0] if one else actions, state
+        return super().predict(observation, state, episode_start, deterministic)
 
     def learn(
         self,
@@ -246,8 +217,8 @@ class Explorer:
 
     def __init__(self, network: Any, agent: PQN):
         self.network, self.agent = network, agent
-        self.precision_name = agent.precision
-        self.acting_threads, self.pictures = network.acting_threads, network.pictures
+        self.acting_threads = network.acting_threads
+        self.prepare, self.greedy, self.hush = network.prepare, network.greedy, network.hush
         self.fits, self.begin_rollout, self.inputs = network.fits, network.begin_rollout, network.inputs
         self.array, self.begin_update, self.end_update = network.array, network.begin_update, network.end_update
 

@@ -25,7 +25,6 @@ class QAutograd(Autograd):
     def __init__(self, policy: DQNPolicy, precision_name: str):
         super().__init__(policy, precision_name, policy.q_net)
         self.online, self.target = policy.q_net, getattr(policy, "q_net_target", policy.q_net)  # PQN has no target
-        self.noisy = bool(self.online.noisy_layers())
 
     def prepare(self) -> None:
         """Be ready to answer outside of a rollout: evaluation mode, and the weights as they are now."""

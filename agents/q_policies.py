@@ -19,6 +19,8 @@ from agents.q_heads import Head, dueling, head_for
 from sandbox import zoo
 from sandbox.zoo.noisy import NoisyLinear
 
+SWITCHES = ("dueling", "noisy", "distributional", "head", "norm")  # what `QNetwork` takes beyond SB3's
+
 
 class QNetwork(sb3.QNetwork, Bytes):
     """Q-values of all actions: ``obs [N, ...] -> [N, A]``, from outputs ``[N, A, K]`` that a head reads.
@@ -87,9 +89,9 @@ class QNetwork(sb3.QNetwork, Bytes):
             raise ValueError(f"noisy and norm need an activation_fn of the zoo ({known}), not {self.activation_fn}")
         return nn.Sequential(*create_mlp(self.features_dim, n_outputs, self.net_arch, self.activation_fn))  # type: ignore[arg-type]
 
-    def outputs(self, obs: Any, eyes: Any = None) -> Tensor:
+    def outputs(self, obs: Any) -> Tensor:
         """What the head reads of observations: ``[N, ...] -> [N, A, K]``."""
-        return self.outputs_of(self.extract_features(obs, eyes or self.features_extractor))
+        return self.outputs_of(self.extract_features(obs, self.features_extractor))
 
     def outputs_of(self, features: Tensor) -> Tensor:
         """The same from features ``[N, D]``."""
@@ -115,7 +117,7 @@ class DQNPolicy(ZooEyes, sb3.DQNPolicy):
 
     Parameters
     ----------
-    observation_space, action_space, lr_schedule, **kwargs
+    observation_space, action_space, lr_schedule, *args, **kwargs
         As in Stable-Baselines3.
     dueling, noisy, distributional, head, norm
         As for `QNetwork`.
@@ -130,20 +132,9 @@ class DQNPolicy(ZooEyes, sb3.DQNPolicy):
         action_space: gym.spaces.Discrete,
         lr_schedule: Callable[[float], float],
         *args: Any,
-        dueling: bool = False,
-        noisy: bool = False,
-        distributional: str | None = None,
-        head: dict[str, Any] | None = None,
-        norm: str | None = None,
         **kwargs: Any,
     ):
-        self.switches: dict[str, Any] = {
-            "dueling": dueling,
-            "noisy": noisy,
-            "distributional": distributional,
-            "head": head,
-            "norm": norm,
-        }
+        self.switches = {name: kwargs.pop(name) for name in SWITCHES if name in kwargs}
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def make_q_net(self) -> QNetwork:

@@ -28,8 +28,6 @@ class QStep(FlatWeights):
     """
 
     acting_threads: int | None = None  # it all runs on one
-    noisy = False
-    pictures = False
 
     def __init__(self, policy: Any, columns: Columns):
         self.columns, self.made_from = columns, (policy, columns)

@@ -1,12 +1,15 @@
 """Which of the past to learn from, and what it was worth: the arithmetic of replay, without the storage.
 
-Pure, batched functions on numpy arrays, and the one data structure that prioritised replay needs. Whoever calls owns
-the random numbers.
+Batched functions on numpy arrays, and the one data structure that prioritised replay needs. Whoever calls owns the
+random numbers.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
+from stable_baselines3.common.vec_env import VecNormalize
 
 
 class SumTree:
@@ -248,3 +251,39 @@ def n_step_returns(rewards: np.ndarray, ended: np.ndarray, gamma: float) -> tupl
     taken = np.arange(n) <= last[:, None]
     returns = np.where(taken, rewards * gamma ** np.arange(n, dtype=dtype), 0).sum(axis=1)
     return returns, last, gamma ** (last + 1).astype(dtype)
+
+
+class Ahead(NamedTuple):
+    """What followed N stored transitions, each with as many steps as were asked for or its episode had."""
+
+    returns: np.ndarray  # [N], see `n_step_returns`
+    ends: np.ndarray  # [N] integers, the row of the last step
+    steps: np.ndarray  # [N] integers in 1..n, how many they are
+    terminated: np.ndarray  # [N] floats, 1 where the last one ended for good: a truncated one is still worth something
+    discounts: np.ndarray  # [N], gamma ** steps · (1 - terminated): what the value of what follows is multiplied by
+
+
+def look_ahead(
+    buffer: Any, rows: np.ndarray, envs: np.ndarray, n: int, gamma: float, normalize: VecNormalize | None = None
+) -> Ahead:
+    """Up to `n` steps of a replay from each of these rows on, as far as an end or what was stored last.
+
+    Parameters
+    ----------
+    buffer : ReplayBuffer
+        Of Stable-Baselines3, or with its arrays.
+    rows, envs : [N] integers
+    n : int
+    gamma : float
+    normalize : VecNormalize, optional
+        By which rewards are normalised.
+    """
+    steps, whose = (rows[:, None] + np.arange(n)) % buffer.buffer_size, envs[:, None]  # [N, n]
+    # What follows the newest row in the ring is the oldest one: nothing runs over it.
+    newest = (buffer.pos - 1) % buffer.buffer_size
+    ended = (buffer.dones[steps, whose] > 0) | (buffer.timeouts[steps, whose] > 0) | (steps == newest)
+    rewards = buffer._normalize_reward(buffer.rewards[steps, whose], normalize)
+    returns, last, discounts = n_step_returns(rewards, ended, gamma)
+    ends = steps[np.arange(len(rows)), last]
+    terminated = buffer.dones[ends, envs] * (1 - buffer.timeouts[ends, envs])
+    return Ahead(returns, ends, last + 1, terminated, discounts * (1 - terminated))

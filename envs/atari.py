@@ -33,7 +33,7 @@ FRAME_SKIP = 4
 class AtariVectorEnv(ALEVectorEnv):
     """``B`` games at once, stepped by C++ threads.
 
-    Observations are ``[B, stack, 84, 84]`` uint8, oldest picture first. Autoreset is SAME_STEP. With the loss of a life
+    Observations are ``[B, 4, size, size]`` uint8, oldest picture first. Autoreset is SAME_STEP. With the loss of a life
     as an end, the game goes on: the observation is the last of one episode and the first of the next.
 
     Parameters
@@ -55,6 +55,8 @@ class AtariVectorEnv(ALEVectorEnv):
         Of a whole game, after which it is truncated; 108,000 are half an hour.
     num_threads : int
         That step the games; 0 is one for each core.
+    size : int
+        Height and width of the pictures in pixels.
 
     Raises
     ------
@@ -88,6 +90,7 @@ class AtariVectorEnv(ALEVectorEnv):
         full_action_space: bool = False,
         max_frames: int = 108_000,
         num_threads: int = 0,
+        size: int = 84,
         render_mode: None = None,
     ) -> None:
         self.metadata = dict(self.metadata)  # ale-py writes into it
@@ -95,6 +98,8 @@ class AtariVectorEnv(ALEVectorEnv):
             rom_of(game),
             num_envs,
             num_threads=num_threads,
+            img_height=size,
+            img_width=size,
             max_num_frames_per_episode=max_frames,
             repeat_action_probability=sticky,
             full_action_space=full_action_space,

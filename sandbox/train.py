@@ -177,8 +177,8 @@ class RunCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self.next_eval = self.num_timesteps + self.eval_every if self.eval_every else math.inf
-        off_policy = isinstance(self.model, OffPolicyLoop)
-        self.next_row = self.num_timesteps + self.run.config["n_timesteps"] // ROWS if off_policy else math.inf
+        self.row_every = self.run.config["n_timesteps"] // ROWS if isinstance(self.model, OffPolicyLoop) else math.inf
+        self.next_row = self.num_timesteps + self.row_every
         self.next_checkpoint = time.monotonic() + self.checkpoint_seconds
 
     def _on_rollout_start(self) -> None:
@@ -200,7 +200,7 @@ class RunCallback(BaseCallback):
                 self.best_return = result.mean
                 self._save(self.run.best)
         if step >= self.next_row:
-            self.next_row = step + self.run.config["n_timesteps"] // ROWS
+            self.next_row = step + self.row_every
             self.model.dump_logs()
         began = time.monotonic()
         if began >= self.next_checkpoint:

@@ -232,7 +232,7 @@ def test_sb3s_own_policy_class_is_driven_by_sb3():
     model = DQN(SB3Policy, "sandbox/CartPole-v1", **SMALL).learn(80)
     assert model.fast_path.kind == "inherited"
     assert model._n_updates > 0
-    with pytest.raises(ValueError, match="double and prioritized need a policy of this project"):
+    with pytest.raises(ValueError, match="double and prioritized need a loop of this project, and here is inherited"):
         DQN(SB3Policy, "sandbox/CartPole-v1", double=True, **SMALL)
 
 

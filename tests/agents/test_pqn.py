@@ -60,6 +60,7 @@ def test_by_hand_and_by_autograd_learn_alike(dueling):
     from agents.q_autograd import QAutograd
 
     autograd._network = Explorer(QAutograd(autograd.policy, "fp32"), autograd)
+    autograd._network.precision_name = "fp32"
     autograd.set_random_seed(0)
     autograd.learn(32)
     assert isinstance(autograd._network.network, QAutograd)

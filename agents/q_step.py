@@ -15,6 +15,8 @@ from agents.flat_weights import FlatWeights, linear
 from agents.mlp_step import Columns, Tower, numbers
 from agents.q_heads import dueling
 
+BLOCK = 256  # rows whose activations, of some hundred units, stay in the cache
+
 
 class QStep(FlatWeights):
     """Outputs ``[N, A, K]`` of a DQN policy's two networks, in numpy.
@@ -92,7 +94,9 @@ class QStep(FlatWeights):
 
     def next_outputs(self, inputs: np.ndarray) -> np.ndarray:
         """What the target network says of `inputs`: ``[N, A, K]``."""
-        return self._read([tower.outputs(inputs.T) for tower in self.target])
+        blocks = np.split(inputs, range(BLOCK, len(inputs), BLOCK))
+        # Copied: it lies in memory that the next block is written into.
+        return np.concatenate([self._read([tower.forward(block.T) for tower in self.target]) for block in blocks])
 
     def choice(self, inputs: np.ndarray) -> np.ndarray:
         """What the online network says of `inputs`, with nothing kept: ``[N, A, K]``."""

@@ -8,7 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,49 @@ def measure(module: str, **job: Any) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError(f"the measurement {job} failed")
     return {**job, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def compare(
+    module: str, name: str, cases: Mapping[str, Sequence[str]], repeats: int, out: Path | None, what: str, **job: Any
+) -> None:
+    """Theirs and each of ours by turns, seed by seed, and a table of what both took and reached.
+
+    Parameters
+    ----------
+    module : str
+        As for `measure`; a measurement has ``rate`` and ``return``.
+    name : str
+        Of the bench.
+    cases : mapping
+        For each case, who of ours runs it beside ``"theirs"``.
+    repeats : int
+        Seeds of each.
+    out : Path, optional
+        See `keep`.
+    what : str
+        The table's title.
+    **job
+        What else each measurement is told.
+    """
+    measurements: list[dict[str, Any]] = []
+    rows = []
+    for case, ours in cases.items():
+        rounds: list[dict[str, Any]] = []
+        for seed in range(repeats):
+            rounds.append({who: measure(module, case=case, who=who, seed=seed, **job) for who in ("theirs", *ours)})
+            measurements += rounds[-1].values()
+            keep(out, name, measurements)
+        for who in ours:
+            pairs = [(one["theirs"], one[who]) for one in rounds]
+            ratio = spread([mine["rate"] / theirs["rate"] for theirs, mine in pairs])
+            rates, returns = (
+                [spread([side[key] for side in sides], digits) for sides in zip(*pairs, strict=True)]
+                for key, digits in (("rate", 0), ("return", 1))
+            )
+            rows.append((f"{case}, {who}", *rates, ratio, *returns))
+            print(f"{case}, {who}: {ratio}", flush=True)
+    header = ("", "theirs", "ours", "ratio", "return, theirs", "ours")
+    show(f"{what}: median [min, max] of {repeats} seeds", header, rows)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox.bench import keep, measure, show, spread
+from sandbox.bench import compare, keep, measure, show, spread
 from sandbox.flags import Parser, count
 from sandbox.training import schedules
 
@@ -35,28 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.control:
         return compare_precisions(args.repeats, args.out)
-    measurements: list[dict[str, Any]] = []
-    rows = []
-    for case, (precisions, _) in CASES.items():
-        rounds: list[dict[str, Any]] = []
-        for seed in range(args.repeats):
-            sides = ("theirs", *precisions)
-            rounds.append({who: measure(MODULE, game=args.game, case=case, who=who, seed=seed) for who in sides})
-            measurements += rounds[-1].values()
-            keep(args.out, "atari", measurements)
-        theirs = [one["theirs"] for one in rounds]
-        for precision in precisions:
-            ours = [one[precision] for one in rounds]
-            ratios = [mine["rate"] / their["rate"] for mine, their in zip(ours, theirs, strict=True)]
-            rates = [spread([one["rate"] for one in side], 0) for side in (theirs, ours)]
-            returns = [spread([one["return"] for one in side], 1) for side in (theirs, ours)]
-            rows.append((f"{case}, {precision}", *rates, spread(ratios), *returns))
-            print(f"{case}, {precision}: {spread(ratios)}", flush=True)
-    show(
-        f"Steps/s on all cores, and the mean score of the games so far: median [min, max] of {args.repeats} seeds",
-        ("", "theirs", "ours", "ratio", "score, theirs", "ours"),
-        rows,
-    )
+    sides = {case: precisions for case, (precisions, _) in CASES.items()}
+    title = "Steps/s on all cores, and the mean score of the games so far"
+    compare(MODULE, "atari", sides, args.repeats, args.out, title, game=args.game)
     return 0
 
 

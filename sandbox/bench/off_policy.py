@@ -8,20 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox.bench import keep, measure, show, spread
+from sandbox.bench import compare
 from sandbox.bench.atari import their_environments
 from sandbox.flags import Parser, count
 
 MODULE = "sandbox.bench.off_policy"
-CASES = {  # environment, and steps on the clock
-    "CartPole": ("CartPole-v1", 50_000),
-    "CartPole, sandbox/CartPole-v1": ("sandbox/CartPole-v1", 50_000),
-    "Pong": ("baselines/Pong-v0", 4_000),
-}
-SIDES = {
-    "CartPole": ("theirs", "fp32"),
-    "CartPole, sandbox/CartPole-v1": ("theirs", "fp32"),
-    "Pong": ("theirs", "bf16", "fp32"),
+CASES = {  # environment, steps on the clock, and precisions of ours
+    "CartPole": ("CartPole-v1", 50_000, ("fp32",)),
+    "CartPole, sandbox/CartPole-v1": ("sandbox/CartPole-v1", 50_000, ("fp32",)),
+    "Pong": ("baselines/Pong-v0", 4_000, ("bf16", "fp32")),
 }
 
 
@@ -36,27 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.job:
         print(json.dumps(train(**args.job)))
         return 0
-    measurements: list[dict[str, Any]] = []
-    rows = []
-    for case in [args.case] if args.case else CASES:
-        rounds = []
-        for seed in range(args.repeats):
-            rounds.append({who: measure(MODULE, case=case, who=who, seed=seed) for who in SIDES[case]})
-            measurements += rounds[-1].values()
-            keep(args.out, "off-policy", measurements)
-        theirs = [one["theirs"] for one in rounds]
-        for who in SIDES[case][1:]:
-            ours = [one[who] for one in rounds]
-            ratios = [mine["rate"] / their["rate"] for mine, their in zip(ours, theirs, strict=True)]
-            rates = [spread([one["rate"] for one in side], 0) for side in (theirs, ours)]
-            returns = [spread([one["return"] for one in side], 1) for side in (theirs, ours)]
-            rows.append((f"{case}, {who}", *rates, spread(ratios), *returns))
-            print(f"{case}, {who}: {spread(ratios)}", flush=True)
-    show(
-        f"Steps/s, and the mean return of the last episodes: median [min, max] of {args.repeats} seeds",
-        ("", "theirs", "ours", "ratio", "return, theirs", "ours"),
-        rows,
-    )
+    chosen = [args.case] if args.case else CASES
+    sides = {case: CASES[case][2] for case in chosen}
+    compare(MODULE, "off-policy", sides, args.repeats, args.out, "Steps/s, and the mean return of the last episodes")
     return 0
 
 
@@ -71,7 +48,7 @@ def train(case: str, who: str, seed: int) -> dict[str, Any]:
     from agents import vecenv
     from agents.presets import find
 
-    env_id, n_timesteps = CASES[case]
+    env_id, n_timesteps, _ = CASES[case]
     games = env_id.startswith("baselines/")
     settings = dict(find(env_id, "dqn")["atari" if games else "rl-zoo"].settings)
     for name in ("n_timesteps", "env_id", "n_envs", "greedy", "eval_episodes", "final_episodes", "film", "precision"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from agents import vecenv
 from agents.masks import masks_from
+
+MAX_STEPS = 100_000  # of an episode: some have no end, if a greedy agent goes in circles
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,13 @@ def evaluate(
             if normalizer is not None:
                 rewards = normalizer.get_original_reward()
             so_far += rewards, np.ones(envs.num_envs)
-            for i in np.flatnonzero(starts & (todo > 0)):
+            endless = so_far[1] >= MAX_STEPS
+            if endless.any():
+                warnings.warn(f"an episode of {MAX_STEPS:,} steps did not end: it counts as it stands", stacklevel=2)
+            for i in np.flatnonzero((starts | endless) & (todo > 0)):
                 # A monitor's word goes first: under a wrapper that clips rewards, or ends an episode with a life, only
                 # it knows what an episode and its return are.
-                if monitored and "episode" not in infos[i]:
+                if monitored and "episode" not in infos[i] and not endless[i]:
                     continue
                 todo[i] -= 1
                 episode = infos[i].get("episode", {"r": so_far[0, i], "l": so_far[1, i]})
@@ -120,7 +126,7 @@ def evaluate(
                 lengths.append(int(episode["l"]))
                 if progress is not None:
                     progress(len(returns))
-            so_far[:, starts] = 0.0
+            so_far[:, starts | endless] = 0.0
     finally:
         if normalizer is not None:
             normalizer.training = updating

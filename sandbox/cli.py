@@ -369,7 +369,8 @@ def _compare(results: list[tuple[int, Run, Any]], root: Path) -> None:
     stem = f"{first.folder.name}_to_{last.folder.name.rsplit('_', 1)[1]}_seeds"
     picture, record = (root / first.config["algorithm"] / f"{stem}.{ending}" for ending in ("png", "json"))
     write_seeds(record, runs, {seed: result.returns for seed, _, result in results}, iqm)
-    title = f"{first.config['algorithm'].upper()} on {first.config['env']}: {said}, {len(results)} seeds"
+    name = ALGORITHMS[first.config["algorithm"]].partition(":")[2]
+    title = f"{name} on {first.config['env']}: {said}, {len(results)} seeds"
     plot_seeds(picture, [run.metrics for run in runs.values()], title)
     print(f"  {picture}\n  {record}")
 

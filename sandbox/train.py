@@ -30,7 +30,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents import vecenv
 from agents.checkpoint import KIND, NORMALIZER, load_agent, save_agent, statistics
-from agents.evaluation import Evaluation, evaluate, normalized
+from agents.evaluation import MAX_STEPS, Evaluation, evaluate, normalized
 from agents.loop import Loop
 from agents.masks import mask_of
 from agents.offpolicy import OffPolicyLoop
@@ -43,7 +43,6 @@ from sandbox.training.device import pick_device
 from sandbox.training.log import MetricsCSV, ProgressLine
 
 ROWS = 200  # of metrics tell a curve
-MAX_STEPS = 100_000  # of an episode that is drawn: some never end
 EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
 SCHEDULES = {"learning_rate", "clip_range", "clip_range_vf", "ent_coef"}
 
@@ -320,7 +319,7 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
     print(f"{n_episodes} episodes: return {result} (mean and 95 % interval; {how} actions, full episodes)", flush=True)
     write_evaluation(run.folder / "evaluation.json", result.returns, result.lengths)
     show.plot_learning_curves(
-        run.folder / "learning_curve.png", {"": run.metrics}, f"{config['algorithm'].upper()} on {config['env']}"
+        run.folder / "learning_curve.png", {"": run.metrics}, f"{type(model).__name__} on {config['env']}"
     )
     made = ["learning_curve.png"]
     try:

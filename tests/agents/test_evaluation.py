@@ -261,3 +261,15 @@ def test_a_life_is_no_episode_where_a_monitor_knows_better():
     envs = DummyVecEnv([lambda: Lives(Monitor(gym.make("CartPole-v1", max_episode_steps=5)))])
     model = PPO("MlpPolicy", envs, n_steps=16, batch_size=16, device="cpu")
     assert evaluate(model, envs, 3).lengths.tolist() == [5, 5, 5]
+
+
+def test_an_episode_without_end_is_cut(monkeypatch):
+    class Up:
+        def predict(self, obs, **kwargs):
+            return np.zeros(len(obs), np.int64), None  # into the wall, for ever: -1 each step
+
+    monkeypatch.setattr("agents.evaluation.MAX_STEPS", 50)
+    with pytest.warns(UserWarning, match="an episode of 50 steps did not end"):
+        result = evaluate(Up(), "CliffWalking-v1", 3)
+    assert result.returns.tolist() == [-50.0] * 3
+    assert result.lengths.tolist() == [50] * 3

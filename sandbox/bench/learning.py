@@ -25,6 +25,10 @@ CASES = {  # algorithm, environment, preset, and the return to be reached
     "Bicycle to a goal": ("ppo", "sandbox/BicycleGoal-v0", "fast", None),
     "Acrobot": ("ppo", "Acrobot-v1", "rl-zoo", -75.0),
     "MountainCar": ("ppo", "MountainCar-v0", "rl-zoo", -112.0),
+    "CartPole, DQN": ("dqn", "CartPole-v1", "rl-zoo", 475.0),
+    "Acrobot, QR-DQN": ("dqn", "Acrobot-v1", "qr", -75.0),
+    "MountainCar, DQN": ("dqn", "MountainCar-v0", "rl-zoo", -112.0),
+    "CartPole, PQN": ("pqn", "CartPole-v1", "fast", 475.0),
 }
 
 
@@ -32,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     listing = "\n".join(f"  {case}" for case in CASES)
     parser = Parser(prog="sandbox bench learning", description=__doc__, epilog=f"cases:\n{listing}")
     parser.add_argument("--seeds", type=count, default=5, metavar="N", help="default 5")
-    parser.add_argument("--case", choices=CASES, metavar="CASE", help="only one of those below")
+    parser.add_argument("--case", action="append", choices=CASES, metavar="CASE", help="only this one; may be repeated")
     parser.add_argument("--preset", metavar="NAME", help="another one than the case's")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
     parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     measurements: list[dict[str, Any]] = []
     rows = []
-    for case in [args.case] if args.case else CASES:
+    for case in args.case or CASES:
         target = CASES[case][3]
         runs = [measure(MODULE, case=case, preset=args.preset, seed=seed) for seed in range(args.seeds)]
         measurements += runs

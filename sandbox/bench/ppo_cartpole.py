@@ -1,8 +1,9 @@
-"""PPO on CartPole against Stable-Baselines3: steps per second at equal settings, and seconds until it is solved."""
+"""CartPole: PPO's steps per second against Stable-Baselines3's, and each agent's seconds until it is solved."""
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,6 +20,14 @@ ARMS = {  # whose PPO, and on which environments
     "ours": ("agents", "sandbox/CartPole-v1"),
     "ours, drop-in": ("agents", "SB3's make_vec_env"),
 }
+SOLVERS: dict[str, tuple[str, str, str]] = {  # arm, algorithm, preset
+    "SB3's PPO": ("SB3", "ppo", "rl-zoo"),
+    "PPO": ("ours", "ppo", "fast"),
+    "PQN": ("ours", "pqn", "fast"),
+    "A2C": ("ours", "a2c", "rl-zoo"),
+    "REINFORCE": ("ours", "reinforce", "fast"),
+    "DQN": ("ours", "dqn", "rl-zoo"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
-        print(json.dumps({"speed": train_at_full_speed, "solve": train_until_solved}[args.job.pop("part")](**args.job)))
+        parts: dict[str, Any] = {"speed": train_at_full_speed, "solve": train_until_solved}
+        print(json.dumps(parts[args.job.pop("part")](**args.job)))
         return 0
     measurements: list[dict[str, Any]] = []
     if args.part in (None, "speed"):
@@ -63,48 +73,40 @@ def speed(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
 
 
 def solve(repeats: int, n_timesteps: int) -> list[dict[str, Any]]:
-    """Seconds to the first of two evaluations in a row at 475 or more: 20 episodes each 2,000 steps, off the clock."""
+    """Seconds to the first of two evaluations in a row at 475 or more.
+
+    20 episodes, off the clock, after each update that comes 2,000 steps or more after the last evaluation.
+    """
     rounds = [
-        {arm: measure(MODULE, part="solve", arm=arm, seed=seed, n_timesteps=n_timesteps) for arm in ("SB3", "ours")}
+        {who: measure(MODULE, part="solve", who=who, seed=seed, n_timesteps=n_timesteps) for who in SOLVERS}
         for seed in range(repeats)
     ]
-    rows = []
-    for arm, settings in (("SB3", "RL-Zoo's"), ("ours", "the preset fast")):
-        seconds = [one[arm]["seconds"] if one[arm]["solved"] else float("inf") for one in rounds]
-        steps = [one[arm]["steps"] for one in rounds]
-        rows.append(
-            (
-                arm,
-                settings,
-                spread(seconds),
-                spread(steps, 0),
-                f"{sum(one[arm]['solved'] for one in rounds)} of {repeats}",
-            )
-        )
-    show(
-        f"Seconds of training until solved (two evaluations in a row at {SOLVED:.0f} or more)",
-        ("", "settings", "seconds", "steps", "solved"),
-        rows,
-    )
-    medians = [
-        statistics.median(one[arm]["seconds"] if one[arm]["solved"] else float("inf") for one in rounds)
-        for arm in ("SB3", "ours")
-    ]
-    print(f"median SB3 / median ours: {medians[0] / medians[1]:.1f}")
-    return [one[arm] for one in rounds for arm in ("SB3", "ours")]
+    rows, medians = [], {}
+    for who, (_, _, preset) in SOLVERS.items():
+        seconds = [one[who]["seconds"] if one[who]["solved"] else math.inf for one in rounds]
+        steps = [one[who]["steps"] for one in rounds]
+        medians[who] = statistics.median(seconds)
+        solved = f"{sum(one[who]['solved'] for one in rounds)} of {repeats}"
+        rows.append((who, preset, spread(seconds), spread(steps, 0), solved))
+    title = f"Seconds of training until solved (two evaluations in a row at {SOLVED:.0f} or more)"
+    show(title, ("", "preset", "seconds", "steps", "solved"), rows)
+    for slower, faster in (("SB3's PPO", "PPO"), ("PPO", "PQN")):
+        print(f"median {slower} / median {faster}: {medians[slower] / medians[faster]:.1f}")
+    return [one[who] for one in rounds for who in SOLVERS]
 
 
-def agent(arm: str, preset: str, seed: int) -> Any:
+def agent(arm: str, algorithm: str, preset: str, seed: int) -> Any:
     """The untrained agent of an arm, on one thread: the faster number for either."""
     import torch
     from stable_baselines3.common.env_util import make_vec_env
 
-    from agents import PPO, vecenv
+    import agents
+    from agents import vecenv
     from agents.presets import find
     from sandbox.train import build
 
     torch.set_num_threads(1)
-    settings = dict(find("CartPole-v1", "ppo")[preset].settings)
+    settings = dict(find("CartPole-v1", algorithm)[preset].settings)
     config = {"env_id": settings.pop("env_id"), "n_envs": settings.pop("n_envs"), "seed": seed, "settings": settings}
     settings.pop("n_timesteps")
     whose, _ = ARMS[arm]
@@ -116,27 +118,27 @@ def agent(arm: str, preset: str, seed: int) -> Any:
         import stable_baselines3
 
         return build(stable_baselines3.PPO, config, envs)
-    return build(PPO, config, envs)
+    return build(getattr(agents, algorithm.upper()), config, envs)
 
 
 def train_at_full_speed(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]:
     from agents.evaluation import evaluate
 
-    model = agent(arm, "rl-zoo", seed)
+    model = agent(arm, "ppo", "rl-zoo", seed)
     start = time.perf_counter()
     model.learn(n_timesteps)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "return": evaluate(model, "sandbox/CartPole-v1", 20, seed=1000 + seed).mean}
 
 
-def train_until_solved(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]:
+def train_until_solved(who: str, seed: int, n_timesteps: int) -> dict[str, Any]:
     from stable_baselines3.common.callbacks import BaseCallback
 
     from agents import vecenv
     from agents.evaluation import evaluate
 
     class Clock(BaseCallback):
-        """Evaluates each 2,000 steps with the clock stopped, and ends the training once it is solved."""
+        """Evaluates with the clock stopped, and ends the training once it is solved."""
 
         def _on_training_start(self) -> None:
             self.envs = vecenv.make("sandbox/CartPole-v1", 20)
@@ -145,20 +147,22 @@ def train_until_solved(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]:
             self.since = time.perf_counter()
 
         def _on_step(self) -> bool:
+            return len(self.good) < 2
+
+        def _on_rollout_start(self) -> None:
             if self.num_timesteps < self.next:
-                return True
+                return
             self.running += time.perf_counter() - self.since
-            self.next += 2_000
+            self.next = self.num_timesteps + 2_000
             good = evaluate(self.model, self.envs, 20, seed=1000 + seed).mean >= SOLVED
             self.good = [*self.good, (self.running, self.num_timesteps)] if good else []
             self.since = time.perf_counter()
-            return len(self.good) < 2
 
         def _on_training_end(self) -> None:
             self.running += time.perf_counter() - self.since
 
     clock = Clock()
-    agent(arm, "fast" if arm == "ours" else "rl-zoo", seed).learn(n_timesteps, clock)
+    agent(*SOLVERS[who], seed).learn(n_timesteps, clock)
     solved = len(clock.good) == 2
     seconds, steps = clock.good[0] if solved else (clock.running, clock.num_timesteps)
     return {"solved": solved, "seconds": seconds, "steps": steps}

@@ -54,8 +54,11 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
     prioritized : bool
         Replay what was most surprising (1511.05952), with exponent `priority_alpha` and, annealed to 1 over the
         training, `priority_beta`.
-    noisy : bool
-        Explore by noise on the weights, learned (1706.10295), instead of epsilon.
+    noisy : bool or float
+        Explore by noise on the weights, learned (1706.10295), instead of epsilon. A number is its initial deviation as
+        `sandbox.zoo.NoisyLinear` has it; True is 0.5.
+    noise_steps : int
+        For how many steps of the environments the agent acts by the same noise.
     distributional : {None, "c51", "qr"}
         Learn the return's distribution over `n_atoms` values from `v_min` to `v_max` (1707.06887), or its `n_quantiles`
         quantiles (1710.10044).
@@ -121,7 +124,8 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
         prioritized: bool = False,
         priority_alpha: float = 0.6,
         priority_beta: float = 0.4,
-        noisy: bool = False,
+        noisy: bool | float = False,
+        noise_steps: int = 1,
         distributional: str | None = None,
         n_atoms: int = 51,
         v_min: float = -10.0,
@@ -129,7 +133,10 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
         n_quantiles: int = 200,
         replay_path: str | Path | None = None,
     ):
-        self.precision, self.double, self.noisy, self.replay_path = precision, double, noisy, replay_path
+        if noise_steps < 1:
+            raise ValueError(f"noise_steps must be at least 1, got {noise_steps}")
+        self.precision, self.double, self.replay_path = precision, double, replay_path
+        self.noisy, self.noise_steps = bool(noisy), noise_steps
         self.prioritized, self.priority_alpha, self.priority_beta = prioritized, priority_alpha, priority_beta
         self._outside: float | None = None  # the part of the returns outside c51's support, a running mean
         head = {"c51": {"v_min": v_min, "v_max": v_max, "n_outputs": n_atoms}, "qr": {"n_outputs": n_quantiles}}

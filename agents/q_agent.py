@@ -21,6 +21,9 @@ class QAgent(Loop):
     """An agent that acts by a Q-network, mixed in before the loop that trains it."""
 
     noisy = False
+    noise_steps = 1  # of the environments, by the same noise
+    _n_calls = 0
+    _noise: Any = None  # of the network, while it stays the same
     exploration_rate: float
 
     def _eyes(self) -> Any:
@@ -67,10 +70,16 @@ class QAgent(Loop):
     def _needs_own_loop(self, path: FastPath) -> None:
         """Raise a ValueError if what was asked for is more than Stable-Baselines3's loop, on this `path`, can do."""
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_noise"]
+
     def _explore(self, network: Any, obs: Any, n: int) -> np.ndarray:
         """Of n environments, each acts at random with probability `exploration_rate`, else greedily."""
         if self.noisy:
-            network.reset_noise()
+            if self._noise is None or self._n_calls % self.noise_steps == 0:
+                network.reset_noise()
+                self._noise = network.noise
+            network.noise = self._noise  # learning has drawn others in the meantime
             return network.greedy(obs)
         coins = np.random.random(n)  # SB3's generator: with one environment its very actions  # noqa: NPY002
         if (coins >= self.exploration_rate).all():
@@ -103,5 +112,6 @@ class QAgent(Loop):
             network.hush()
             actions = network.greedy(batch)
         else:
+            self._noise = None  # each call draws its own
             actions = self._explore(network, batch, len(batch))  # type: ignore[arg-type]
         return actions[0] if one else actions, state

@@ -39,6 +39,16 @@ class QAutograd(Autograd):
         for layer in (net or self.online).noisy_layers():
             layer.reset_noise()
 
+    @property
+    def noise(self) -> list[Tensor]:
+        """What the online network's noisy layers have drawn last."""
+        return [layer.noise for layer in self.online.noisy_layers()]
+
+    @noise.setter
+    def noise(self, drawn: list[Tensor]) -> None:
+        for layer, noise in zip(self.online.noisy_layers(), drawn, strict=True):
+            layer.noise = noise
+
     def hush(self) -> None:
         """Take the means of noisy layers."""
         for layer in [*self.online.noisy_layers(), *self.target.noisy_layers()]:

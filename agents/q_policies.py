@@ -31,8 +31,8 @@ class QNetwork(sb3.QNetwork, Bytes):
         As in Stable-Baselines3.
     dueling : bool
         Two streams of `net_arch`, one for the state's value and one for the actions' advantages (1511.06581).
-    noisy : bool
-        Both of `sandbox.zoo.NoisyLinear` layers (1706.10295).
+    noisy : bool or float
+        Both of `sandbox.zoo.NoisyLinear` layers (1706.10295); a number is their initial deviation.
     distributional : {None, "c51", "qr"}
         What is learned of the return, see `agents.q_heads`.
     head : dict, optional
@@ -51,7 +51,7 @@ class QNetwork(sb3.QNetwork, Bytes):
         activation_fn: type[nn.Module] | str = nn.ReLU,
         normalize_images: bool = True,
         dueling: bool = False,
-        noisy: bool = False,
+        noisy: bool | float = False,
         distributional: str | None = None,
         head: dict[str, Any] | None = None,
         norm: str | None = None,

@@ -59,11 +59,11 @@ CASES = {
         "error of the values, root mean square",
     ),
     "noisy": Case(
-        {"noisy": True},
+        {"noisy": 1.5, "noise_steps": 25},  # the same noise for an episode
         "Chain",
-        {"target_update_interval": 100, "exploration_final_eps": 0.05},
+        {"target_update_interval": 100, "exploration_final_eps": 0.05, "train_freq": 4},
         8_000,
-        "episodes that reach the end of the chain",
+        "of the last 100 episodes, how many reach the end",
         True,
     ),
     "c51": Case(

@@ -41,8 +41,8 @@ class MLP(Encoder, nn.Sequential):
     init : {"orthogonal", "xavier", "he", None}
         Initialisation of the weights (biases: zero), with the gain of the activation, 1 in the final layer: orthogonal
         [1]_, Xavier-Glorot uniform, He normal [10]_; None is torch's own.
-    noisy : bool
-        Every linear layer is a `sandbox.zoo.NoisyLinear` [11]_.
+    noisy : bool or float
+        Every linear layer is a `sandbox.zoo.NoisyLinear` [11]_; a number is their initial deviation.
 
     Raises
     ------
@@ -83,7 +83,7 @@ class MLP(Encoder, nn.Sequential):
         norm: str | None = None,
         dropout: float = 0.0,
         init: str | None = "orthogonal",
-        noisy: bool = False,
+        noisy: bool | float = False,
     ) -> None:
         check_in_shape(in_shape)
         check_sizes(widths=widths)
@@ -182,8 +182,9 @@ INITS: dict[str | None, Callable[[Tensor, float], Any]] = {
 }
 
 
-def _linear(fan_in: int, fan_out: int, init: str | None, gain: float, noisy: bool) -> nn.Linear:
-    layer = NoisyLinear(fan_in, fan_out) if noisy else nn.Linear(fan_in, fan_out)
+def _linear(fan_in: int, fan_out: int, init: str | None, gain: float, noisy: bool | float) -> nn.Linear:
+    sigma = {} if noisy is True else {"sigma": noisy}
+    layer = NoisyLinear(fan_in, fan_out, **sigma) if noisy else nn.Linear(fan_in, fan_out)
     INITS[init](layer.weight, gain)
     if init is not None:
         nn.init.zeros_(layer.bias)

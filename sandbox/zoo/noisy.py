@@ -57,6 +57,17 @@ class NoisyLinear(nn.Linear):
             noise.copy_(drawn.sign() * drawn.abs().sqrt())
         self.quiet = False
 
+    @property
+    def noise(self) -> Tensor:
+        """What was drawn last, ``[in_features + out_features]``; to be set again after other draws."""
+        return torch.cat([self.noise_in, self.noise_out])
+
+    @noise.setter
+    def noise(self, drawn: Tensor) -> None:
+        self.noise_in.copy_(drawn[: self.in_features])
+        self.noise_out.copy_(drawn[self.in_features :])
+        self.quiet = False
+
     def hush(self) -> None:
         """Take the means for weights."""
         self.quiet = True

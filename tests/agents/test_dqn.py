@@ -1,6 +1,7 @@
 """DQN is Stable-Baselines3's, and each switch does what its paper says."""
 
 import warnings
+from itertools import pairwise
 
 import gymnasium as gym
 import numpy as np
@@ -281,6 +282,24 @@ def test_noise_explores_and_the_best_action_is_quiet():
     assert not layer.quiet
     model.predict(obs[0], deterministic=True)
     assert layer.quiet
+
+
+@pytest.mark.parametrize(("noise_steps", "changes"), [(1, 11), (4, 2)])
+def test_noise_stays_the_same_for_some_steps_though_learning_draws_others(noise_steps, changes):
+    seen = []
+
+    class Watch(DQN):
+        def _explore(self, network, obs, n):
+            actions = super()._explore(network, obs, n)
+            seen.append(self.q_net.noisy_layers()[0].noise.clone())
+            return actions
+
+    settings = {**SMALL, "learning_starts": 0, "train_freq": 1, "batch_size": 2}
+    Watch("MlpPolicy", "sandbox/CartPole-v1", noisy=True, noise_steps=noise_steps, **settings).learn(12)
+    assert len(seen) == 12
+    assert sum(not torch.equal(before, after) for before, after in pairwise(seen)) == changes
+    with pytest.raises(ValueError, match="noise_steps must be at least 1"):
+        DQN("MlpPolicy", "sandbox/CartPole-v1", noisy=True, noise_steps=0)
 
 
 # -- storing -----------------------------------------------------------------------------------------------------------

@@ -59,3 +59,11 @@ def test_a_noisy_mlp_keeps_no_noise_in_its_file(tmp_path):
         layer.hush()
     x = torch.randn(2, 3)
     torch.testing.assert_close(again(x), mlp(x))
+
+
+def test_a_number_is_the_initial_deviation():
+    mlp = zoo.build("mlp", in_shape=(4,), widths=(9,), out_features=2, noisy=1.5)
+    sigmas = [layer.weight_sigma.unique().tolist() for layer in mlp if isinstance(layer, NoisyLinear)]
+    assert sigmas == [[1.5 / 2], [1.5 / 3]]  # over the root of the inputs
+    plain = zoo.build("mlp", in_shape=(4,), widths=(9,), out_features=2, noisy=True)
+    assert plain[0].weight_sigma[0, 0].item() == 0.25

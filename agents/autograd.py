@@ -17,6 +17,8 @@ from agents.policies import Bytes
 from agents.rollout import Samples
 from sandbox.training.device import precision, rounded
 
+WORTH_ROUNDING = 64  # observations of a rollout, in which rounded weights gain what it takes to make them
+
 
 class Autograd:
     """A policy of Stable-Baselines3, differentiated by torch and stepped by its own optimiser.
@@ -31,6 +33,7 @@ class Autograd:
 
     recurrent = False
     eyes: Any = None  # the features extractor with which to act, if not the policy's own
+    _rounded: Any = None  # a copy of it with rounded weights
 
     def __init__(self, policy: Any, precision_name: str, net: Any = None):
         self.policy, self.precision_name, self.net = policy, precision_name, net or policy
@@ -51,19 +54,20 @@ class Autograd:
         """Evaluation mode: no dropout, no statistics of a batch."""
         self.policy.set_training_mode(False)
         shared = getattr(self.net, "share_features_extractor", True)
-        if self.pictures and shared and rounded(self.precision_name, self.policy.device):
-            self._round_weights()
+        rounds = self.pictures and shared and rounded(self.precision_name, self.policy.device)
+        self.eyes = self._with_rounded_weights() if rounds and n_steps * n_envs >= WORTH_ROUNDING else None
 
-    def _round_weights(self) -> None:
+    def _with_rounded_weights(self) -> Any:
         """Round the weights once a rollout: at each step it would take longer than the products."""
         original = self.net.features_extractor
-        if self.eyes is None:
-            self.eyes = copy.deepcopy(original).requires_grad_(False).eval()
-            for layer in self.eyes.modules():
+        if self._rounded is None:
+            self._rounded = copy.deepcopy(original).requires_grad_(False).eval()
+            for layer in self._rounded.modules():
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     layer.to(torch.bfloat16)
         with torch.no_grad():
-            self.eyes.load_state_dict(original.state_dict())  # which copies, and rounds where the copy is rounder
+            self._rounded.load_state_dict(original.state_dict())  # which copies, and rounds where the copy is rounder
+        return self._rounded
 
     def act(
         self, obs: Any, starts: np.ndarray | None = None, masks: np.ndarray | None = None
@@ -156,8 +160,12 @@ class Autograd:
 
     def step(self, max_grad_norm: float) -> float:
         """One step of the policy's optimiser on the clipped gradient; returns its norm before clipping."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, max_grad_norm))
+        clip: Any = torch.nn.utils
+        total = clip.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = float(total)
         if np.isfinite(norm):
+            if norm + 1e-6 > max_grad_norm:  # else it would multiply all of them by 1
+                clip.clip_grads_with_norm_(self.parameters, max_grad_norm, total)
             self.policy.optimizer.step()
         return norm
 

@@ -107,7 +107,7 @@ class QAgent(Loop):
                 for layer in self.policy.q_net.noisy_layers():  # type: ignore[union-attr, operator]
                     layer.hush()
             return stable_baselines3.DQN.predict(self, observation, state, episode_start, deterministic)  # type: ignore[arg-type]
-        network.prepare()
+        network.prepare(len(batch))  # type: ignore[arg-type]
         if deterministic:
             network.hush()
             actions = network.greedy(batch)

@@ -26,9 +26,9 @@ class QAutograd(Autograd):
         super().__init__(policy, precision_name, policy.q_net)
         self.online, self.target = policy.q_net, getattr(policy, "q_net_target", policy.q_net)  # PQN has no target
 
-    def prepare(self) -> None:
-        """Be ready to answer outside of a rollout: evaluation mode, and the weights as they are now."""
-        self.begin_rollout(1, 1)
+    def prepare(self, n: int) -> None:
+        """Be ready to answer for `n` observations outside of a rollout, by the weights as they are now."""
+        self.begin_rollout(1, n)
 
     def rows(self, n: int) -> Tensor:
         """0, 1, ... n - 1."""
@@ -57,7 +57,9 @@ class QAutograd(Autograd):
     def q_values(self, obs: Any) -> np.ndarray:
         """Of observations of N: ``[N, A]``."""
         with torch.no_grad():
-            outputs = self._outputs(self.online, self.inputs(obs), self.eyes)
+            # Of few observations the rounding would take longer than it saves.
+            name = self.precision_name if self.eyes is not None else "fp32"
+            outputs = self._outputs(self.online, self.inputs(obs), self.eyes, name)
             return self.online.head.q_values(outputs).cpu().numpy()
 
     def greedy(self, obs: Any) -> np.ndarray:
@@ -88,9 +90,9 @@ class QAutograd(Autograd):
         self.forget()
         outputs.backward(gradient)
 
-    def _outputs(self, net: QNetwork, inputs: Any, eyes: Any = None) -> Tensor:
+    def _outputs(self, net: QNetwork, inputs: Any, eyes: Any = None, precision_name: str | None = None) -> Tensor:
         eyes = eyes or net.features_extractor
-        with precision(self.precision_name, self.policy.device):
+        with precision(precision_name or self.precision_name, self.policy.device):
             if self.pictures:
                 features = eyes(torch.as_tensor(inputs).permute(0, 3, 1, 2))  # channels in front, but in memory last
             else:

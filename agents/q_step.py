@@ -55,8 +55,8 @@ class QStep(FlatWeights):
         # Copied piece by piece, the matrices would no longer be views of the flat vector.
         return type(self), self.made_from
 
-    def prepare(self) -> None:
-        """Take the policy's weights, to answer outside of a rollout."""
+    def prepare(self, n: int) -> None:
+        """Take the policy's weights, to answer for `n` observations outside of a rollout."""
         self.pull()
 
     def reset_noise(self) -> None:

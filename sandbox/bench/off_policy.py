@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox.bench import compare
+from sandbox.bench import compare, keep, measure
 from sandbox.bench.atari import their_environments
 from sandbox.flags import Parser, count
+from sandbox.training import schedules
 
 MODULE = "sandbox.bench.off_policy"
 CASES = {  # environment, steps on the clock, and precisions of ours
@@ -19,22 +20,63 @@ CASES = {  # environment, steps on the clock, and precisions of ours
     "Pong": ("baselines/Pong-v0", 4_000, ("bf16", "fp32")),
 }
 
+REPLAY = "a replay of a million"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     listing = "\n".join(f"  {case}" for case in CASES)
     parser = Parser(prog="sandbox bench off-policy", description=__doc__, epilog=f"cases:\n{listing}")
     parser.add_argument("--repeats", type=count, default=3, metavar="N", help="seeds of each case; default 3")
-    parser.add_argument("--case", choices=CASES, metavar="CASE", help="only one of those below")
+    parser.add_argument("--case", choices=[*CASES, REPLAY], metavar="CASE", help="only one of those below")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
     parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
-        print(json.dumps(train(**args.job)))
+        job = args.job
+        print(json.dumps(fill() if job["case"] == REPLAY else train(**job)))
         return 0
-    chosen = [args.case] if args.case else CASES
+    if args.case in (None, REPLAY):
+        sizes = measure(MODULE, case=REPLAY)
+        keep(args.out and args.out.with_stem(f"{args.out.stem}-replay"), "off-policy, replay", [sizes])
+        what = f"a replay of {sizes['transitions']:,} Atari transitions, filled in {sizes['seconds']:.0f} s"
+        print(f"{what}: {sizes['resident'] / 1e9:.2f} GB of memory, {sizes['predicted'] / 1e9:.2f} predicted")
+    chosen = [case for case in CASES if args.case in (None, case)]
     sides = {case: CASES[case][2] for case in chosen}
-    compare(MODULE, "off-policy", sides, args.repeats, args.out, "Steps/s, and the mean return of the last episodes")
+    if chosen:
+        compare(
+            MODULE, "off-policy", sides, args.repeats, args.out, "Steps/s, and the mean return of the last episodes"
+        )
     return 0
+
+
+def fill(n: int = 1_000_000) -> dict[str, Any]:
+    """Fill a replay with as many transitions, stacks of four pictures in episodes of a thousand steps, and weigh it."""
+    import numpy as np
+    from gymnasium import spaces
+
+    from agents.frames import FrameReplay
+    from sandbox.train import resident_mb
+    from sandbox.training.log import ProgressLine
+
+    pictures, actions = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Discrete(6)
+    before = resident_mb()
+    replay = FrameReplay(n, pictures, actions, device="cpu")
+    frames = np.random.default_rng(0).integers(0, 256, (1_004, 84, 84), np.uint8)
+    action, reward = np.zeros((1, 1), np.int64), np.zeros(1, np.float32)
+    start = time.perf_counter()
+    with ProgressLine("filling", n, "transitions") as progress:
+        for i in range(n):
+            t = i % 1_000
+            done = np.array([t == 999])
+            replay.add(frames[None, t : t + 4], frames[None, t + 1 : t + 5], action, reward, done, [{}])
+            if t == 999:
+                progress.update(i + 1)
+    return {
+        "transitions": n,
+        "resident": (resident_mb() - before) * 1e6,
+        "predicted": FrameReplay.predicted_bytes(n, pictures, actions),
+        "seconds": time.perf_counter() - start,
+    }
 
 
 def train(case: str, who: str, seed: int) -> dict[str, Any]:
@@ -53,6 +95,8 @@ def train(case: str, who: str, seed: int) -> dict[str, Any]:
     settings = dict(find(env_id, "dqn")["atari" if games else "rl-zoo"].settings)
     for name in ("n_timesteps", "env_id", "n_envs", "greedy", "eval_episodes", "final_episodes", "film", "precision"):
         settings.pop(name, None)
+    if isinstance(settings["learning_rate"], str):
+        settings["learning_rate"] = schedules.parse(settings["learning_rate"])
     if not games:
         torch.set_num_threads(1)
         settings["device"] = "cpu"

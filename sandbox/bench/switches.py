@@ -38,7 +38,11 @@ class Case(NamedTuple):
 
 CASES = {
     "double": Case(
-        {"double": True}, "Overestimation", {"target_update_interval": 200}, 4_000, "overestimation of a value of -0.1"
+        {"double": True},
+        "Overestimation",
+        {"target_update_interval": 500, "buffer_size": 1_000},  # the two networks have learned from other samples
+        4_000,
+        "overestimation of a value of -0.1",
     ),
     "dueling": Case(
         {"dueling": True}, "ManyActions", {"target_update_interval": 20}, 1_000, "error of the values, root mean square"

@@ -252,8 +252,9 @@ class Quantiles(Head):
         taus = (np.arange(K, dtype=np.float32) + 0.5) / K
         below: Any = torch.as_tensor(taus, device=outputs.device) if isinstance(outputs, torch.Tensor) else taus
         errors = target[:, None, :] - outputs[:, :, None]  # u: [N, i, j]
-        slopes = abs(below[:, None] - (errors < 0) * 1.0)
-        by_outputs = -(slopes * _namespace(errors).clip(errors, -1.0, 1.0)).sum(-1) / K
+        xp = _namespace(errors)
+        slopes = xp.where(errors < 0, 1.0 - below[:, None], below[:, None])
+        by_outputs = -(slopes * xp.clip(errors, -1.0, 1.0)).sum(-1) / K
         losses = (slopes * huber(errors)).sum(-1).sum(-1) / K
         return _mean(by_outputs, losses, losses, weights)
 

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-OURS = ("A2C", "PPO")
+OURS = ("A2C", "DQN", "PPO")
 
 
 def pytest_configure() -> None:

@@ -20,8 +20,10 @@ from sandbox.training.checkpoint import load_tensors
 from sandbox.training.log import STEP, MetricsCSV, ProgressLine, read_metrics
 
 ENV = "sandbox/Catch-v0"
-LONG = ["train", ENV, "--n-timesteps", "100000000", "--n-envs", "4", "--n-steps", "64", "--n-epochs", "1"]
-LONG += ["--eval-every", "0"]
+LONG = ["train", ENV, "--n-timesteps", "100000000", "--eval-every", "0"]
+BY_ROLLOUT = [*LONG, "--n-envs", "4", "--n-steps", "64", "--n-epochs", "1"]
+BY_REPLAY = [*LONG[:1], "dqn", *LONG[1:], "--n-envs", "2", "--train-freq", "64", "--learning-starts", "256"]
+BY_REPLAY += ["--buffer-size", "1000"]
 INTERVAL = 0.5
 PROGRAM = f"""
 import sys
@@ -35,9 +37,10 @@ def steps(path):
     return load_tensors(path, "sandbox.agent")[0]["counters"]["num_timesteps"]
 
 
-def test_a_kill_loses_at_most_one_interval(tmp_path, cli):
-    folder = tmp_path / "runs/ppo/sandbox-Catch-v0_1"
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *LONG], cwd=tmp_path, stdout=subprocess.DEVNULL)
+@pytest.mark.parametrize(("name", "command"), [("ppo", BY_ROLLOUT), ("dqn", BY_REPLAY)])
+def test_a_kill_loses_at_most_one_interval(tmp_path, cli, name, command):
+    folder = tmp_path / f"runs/{name}/sandbox-Catch-v0_1"
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *command], cwd=tmp_path, stdout=subprocess.DEVNULL)
     deadline, seen = time.monotonic() + 60, set()
     while len(seen) < 4 and time.monotonic() < deadline:  # in the middle of training, whatever it is doing
         seen |= {path.name for path in (folder / "checkpoints").glob("step_*")}
@@ -55,6 +58,7 @@ def test_a_kill_loses_at_most_one_interval(tmp_path, cli):
     done = cli("train", "--resume", folder, "--n-timesteps", latest + 512)
     assert done.code == 0
     assert f"step {latest:,}" in done.out
+    assert ("its replay is not kept" in done.out) == (name == "dqn")
     table = read_metrics(run.metrics)[STEP]
     assert table == sorted(set(table))
     assert steps(run.model) == latest + 512

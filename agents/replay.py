@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecNormalize
 
 
 class SumTree:
@@ -263,9 +262,7 @@ class Ahead(NamedTuple):
     discounts: np.ndarray  # [N], gamma ** steps · (1 - terminated): what the value of what follows is multiplied by
 
 
-def look_ahead(
-    buffer: Any, rows: np.ndarray, envs: np.ndarray, n: int, gamma: float, normalize: VecNormalize | None = None
-) -> Ahead:
+def look_ahead(buffer: Any, rows: np.ndarray, envs: np.ndarray, n: int, gamma: float, normalize: Any = None) -> Ahead:
     """Up to `n` steps of a replay from each of these rows on, as far as an end or what was stored last.
 
     Parameters

@@ -247,6 +247,8 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
     def _refilled(self) -> bool:
         """Whether there is enough to learn from: an agent that was loaded begins with an empty replay."""
         buffer: Any = self.replay_buffer
+        if self.num_timesteps <= self.learning_starts:  # `learn` would not ask yet: somebody else does
+            return buffer.size() > 0
         wanted = min(self.learning_starts, buffer.buffer_size * buffer.n_envs)
         return buffer.size() * buffer.n_envs >= max(wanted, 1)
 

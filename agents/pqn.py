@@ -154,6 +154,9 @@ class PQN(QAgent, OnPolicyLoop, OnPolicyAlgorithm):
     def _needs_own_loop(self, path: FastPath) -> None:
         raise ValueError(f"PQN has no other loop than this project's, and here is {path}")
 
+    def _explore(self, network: Any, obs: Any, n: int) -> np.ndarray:
+        return network.act(obs)[1]
+
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """Act for `n_steps` steps, greedily but for a part of the actions, and fill the buffer."""
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)

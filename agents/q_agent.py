@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import stable_baselines3
+from stable_baselines3 import DQN as SB3DQN
 
 from agents import by_hand
 from agents.loop import FastPath, Loop, overridden
 from agents.q_autograd import QAutograd
-from agents.q_heads import epsilon_greedy
 from agents.q_policies import DQNPolicy
 from sandbox.training.device import rounded
 
@@ -74,20 +73,16 @@ class QAgent(Loop):
         return [*super()._excluded_save_params(), "_noise"]
 
     def _explore(self, network: Any, obs: Any, n: int) -> np.ndarray:
-        """Of n environments, each acts at random with probability `exploration_rate`, else greedily."""
+        """What to do in n environments; as in Stable-Baselines3 one coin says for all whether they act at random."""
         if self.noisy:
             if self._noise is None or self._n_calls % self.noise_steps == 0:
                 network.reset_noise()
                 self._noise = network.noise
             network.noise = self._noise  # learning has drawn others in the meantime
             return network.greedy(obs)
-        coins = np.random.random(n)  # SB3's generator: with one environment its very actions  # noqa: NPY002
-        if (coins >= self.exploration_rate).all():
-            return network.greedy(obs)
-        random = np.array([self.action_space.sample() if coin < self.exploration_rate else 0 for coin in coins])
-        if (coins < self.exploration_rate).all():
-            return random
-        return epsilon_greedy(network.greedy(obs), random, coins, self.exploration_rate)
+        if np.random.rand() < self.exploration_rate:  # SB3's generator, and so its very actions  # noqa: NPY002
+            return np.array([self.action_space.sample() for _ in range(n)])
+        return network.greedy(obs)
 
     def predict(
         self,
@@ -96,7 +91,7 @@ class QAgent(Loop):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in Stable-Baselines3, in a fraction of the time; several observations explore each for itself."""
+        """As in Stable-Baselines3, in a fraction of the time."""
         space, batch, one = self.observation_space, None, False
         if isinstance(observation, np.ndarray) and observation.dtype == space.dtype and space.shape:
             one = observation.shape == space.shape
@@ -106,7 +101,7 @@ class QAgent(Loop):
             if self.noisy:
                 for layer in self.policy.q_net.noisy_layers():  # type: ignore[union-attr, operator]
                     layer.hush()
-            return stable_baselines3.DQN.predict(self, observation, state, episode_start, deterministic)  # type: ignore[arg-type]
+            return SB3DQN.predict(self, observation, state, episode_start, deterministic)  # type: ignore[arg-type]
         network.prepare(len(batch))  # type: ignore[arg-type]
         if deterministic:
             network.hush()
@@ -114,4 +109,4 @@ class QAgent(Loop):
         else:
             self._noise = None  # each call draws its own
             actions = self._explore(network, batch, len(batch))  # type: ignore[arg-type]
-        return actions[0] if one else actions, state
+        return actions.squeeze(0) if one else actions, state

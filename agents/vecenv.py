@@ -380,8 +380,9 @@ def frames_in(env: VecEnv) -> int | None:
     """
     while isinstance(env, VecEnvWrapper):
         if isinstance(env, VecFrameStack):
-            axis, shape = env.stacked_obs.repeat_axis, env.observation_space.shape
-            return shape[axis] // env.stacked_obs.n_stack if shape and len(shape) == 3 else None
+            shape = env.observation_space.shape  # a dictionary has none
+            stacked: Any = env.stacked_obs
+            return shape[stacked.repeat_axis] // stacked.n_stack if shape and len(shape) == 3 else None
         env = env.venv
     one: Any = env.parts[0][0] if isinstance(env, Groups) else env
     if isinstance(one, DummyVecEnv):

@@ -249,14 +249,27 @@ def test_a_prediction_of_the_users_own_is_asked_in_training():
 # -- acting ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_environment_explores_for_itself():
-    model = cartpole(n_envs=8, learning_starts=0)
-    model.exploration_rate = 0.5
-    obs = np.zeros((1000, 4), np.float32)
-    greedy = model.predict(obs, deterministic=True)[0]
-    assert len(set(greedy.tolist())) == 1
-    other = (model.predict(obs)[0] != greedy).mean()  # half are random, and half of those the other action
-    assert other == pytest.approx(0.25, abs=0.05)
+def test_several_environments_explore_as_sb3s_do():
+    obs, seen = np.random.default_rng(0).standard_normal((40, 8, 4)).astype(np.float32), []
+    for kind in (DQN, sb3.DQN):
+        model = kind("MlpPolicy", "CartPole-v1", **SMALL)
+        model.exploration_rate = 0.5
+        seen.append(np.array([model.predict(eight)[0] for eight in obs]))
+    np.testing.assert_array_equal(*seen)
+    assert 5 < len({tuple(eight) for eight in seen[0]}) < 40
+
+
+def test_an_action_is_an_array_as_sb3s_is():
+    model = cartpole().learn(60)
+    action = model.predict(np.zeros(4, np.float32), deterministic=True)[0]
+    assert isinstance(action, np.ndarray)
+    assert action.shape == ()
+
+
+def test_asked_by_hand_it_trains_before_learning_starts():
+    model = cartpole(learning_starts=50).learn(10)
+    model.train(gradient_steps=1, batch_size=4)
+    assert model._n_updates == 1
 
 
 def test_predictions_of_one_and_of_many_and_of_what_is_new():

@@ -27,7 +27,7 @@ CASES = {  # algorithm, environment, preset, and the return to be reached
     "MountainCar": ("ppo", "MountainCar-v0", "rl-zoo", -112.0),
     "CartPole, DQN": ("dqn", "CartPole-v1", "rl-zoo", 475.0),
     "CartPole, DQN fast": ("dqn", "CartPole-v1", "fast", 475.0),
-    "Acrobot, QR-DQN": ("dqn", "Acrobot-v1", "qr", -75.0),
+    "Acrobot, QR-DQN": ("dqn", "Acrobot-v1", "qr-fast", -75.0),
     "Acrobot, DQN fast": ("dqn", "Acrobot-v1", "fast", -75.0),
     "MountainCar, DQN": ("dqn", "MountainCar-v0", "rl-zoo", -112.0),
     "MountainCar, DQN fast": ("dqn", "MountainCar-v0", "fast", -112.0),

@@ -11,7 +11,7 @@ import pytest
 import sandbox.demos
 from agents.presets import find
 from sandbox import bench
-from sandbox.bench import learning, on_policy
+from sandbox.bench import learning, on_policy, ppo_cartpole
 from sandbox.cli import DEMOS
 
 FOLDER = Path(sandbox.demos.__file__).parent
@@ -108,7 +108,7 @@ def run_bench(monkeypatch, cli, name, *argv):
         jobs.append(dict(job))
         if name == "env-steps":
             return {**job, "rate": 200.0 if job["ours"] else 100.0}
-        seconds = 4.0 if job["arm"] == "SB3" else 1.0
+        seconds = 4.0 if "SB3" in job.get("arm", job.get("who")) else 1.0
         return {**job, "seconds": seconds, "return": 500.0, "solved": job["seed"] != 1, "steps": 1000}
 
     monkeypatch.setattr(module, "measure", measure)
@@ -131,8 +131,13 @@ def test_ppo_cartpole_measures_each_arm_with_each_seed_and_says_what_is_not_solv
     assert speed == [(arm, seed) for seed in range(3) for arm in ("SB3", "ours", "ours, drop-in")]
     assert "4.00 [4.00, 4.00]" in done.out  # the ratio
     assert "2 of 3" in done.out
-    assert "median SB3 / median ours: 4.0" in done.out
-    assert len(json.loads((tmp_path / "b.json").read_text())["measurements"]) == len(jobs) == 9 + 6
+    assert "median SB3's PPO / median PPO: 4.0" in done.out
+    assert "median PPO / median PQN: 1.0" in done.out
+    assert (
+        len(json.loads((tmp_path / "b.json").read_text())["measurements"])
+        == len(jobs)
+        == 9 + 3 * len(ppo_cartpole.SOLVERS)
+    )
 
 
 @pytest.mark.slow
@@ -152,24 +157,21 @@ def test_a_bench_runs_from_end_to_end(name, argv, tmp_path):
     measurements = json.loads((tmp_path / "b.json").read_text())["measurements"]
     assert all(job.get("rate", job.get("seconds", 0)) > 0 for job in measurements)
     if name == "ppo-cartpole":
-        assert {job["arm"] for job in measurements} == {"SB3", "ours", "ours, drop-in"}
+        assert {job["arm"] for job in measurements if "arm" in job} == {"SB3", "ours", "ours, drop-in"}
         assert all(0 < job["return"] <= 500 for job in measurements if job["part"] == "speed")
 
 
-@pytest.mark.parametrize(("part", "extra"), [("speed", {"return"}), ("solve", {"solved", "steps"})])
-@pytest.mark.parametrize("arm", ["SB3", "ours"])
-def test_one_job_of_ppo_cartpole_in_this_process(part, extra, arm):
+@pytest.mark.parametrize("who", [{"arm": "SB3"}, {"arm": "ours"}, *({"who": who} for who in ppo_cartpole.SOLVERS)])
+def test_one_job_of_ppo_cartpole_in_this_process(who):
     import torch
 
-    from sandbox.bench import ppo_cartpole
-
     threads = torch.get_num_threads()
-    job = {"speed": ppo_cartpole.train_at_full_speed, "solve": ppo_cartpole.train_until_solved}[part]
+    job = ppo_cartpole.train_at_full_speed if "arm" in who else ppo_cartpole.train_until_solved
     try:
-        result = job(arm=arm, seed=0, n_timesteps=300)
+        result = job(**who, seed=0, n_timesteps=300)
     finally:
         torch.set_num_threads(threads)
-    assert {"seconds", *extra} == set(result)
+    assert set(result) == {"seconds", *({"return"} if "arm" in who else {"solved", "steps"})}
     assert result["seconds"] >= 0
 
 

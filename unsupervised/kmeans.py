@@ -219,7 +219,7 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
         with team(self._n_threads, X.shape[0] * X.shape[1] * self.n_clusters) as threads:
             rows, about, offset = self._measured(X, weights, device, threads)
             self._tol = self.tol * about.variance
-            keys = row_keys(X, threads) if isinstance(init, str) else np.empty(0, np.uint64)
+            keys = row_keys(X, threads, self._prepared) if isinstance(init, str) else np.empty(0, np.uint64)
             weights = None if weights is None else weights.to(device)
             best: Result | None = None
             for _ in range(self._n_init):

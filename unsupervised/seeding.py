@@ -21,19 +21,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unsupervised.rows import Rows, Team, strips, tile_size, tiles
+from unsupervised.rows import Prepare, Rows, Team, strips, tile_size, tiles
 from unsupervised.shards import Shards
 
 AHEAD = 16  # centres for which candidates are drawn at once, at most
 
 
-def row_keys(X: Any, team: Team | None = None) -> NDArray[np.uint64]:
+def row_keys(X: Any, team: Team | None = None, prepare: Prepare | None = None) -> NDArray[np.uint64]:
     """A number for each row that depends on its values alone: rows that are equal as float32 have the same one.
 
     Parameters
     ----------
     X : array, CSR matrix or Shards [N, D]
     team : Team, optional
+    prepare : function, optional
+        What becomes of rows of shards as they are read.
 
     Returns
     -------
@@ -60,6 +62,7 @@ def row_keys(X: Any, team: Team | None = None) -> NDArray[np.uint64]:
     def strip(start: int, stop: int) -> None:
         for first, last in tiles(start, stop, max(1, (1 << 16) // d)):
             block = X.rows(first, last) if isinstance(X, Shards) else X[first:last]
+            block = prepare(block) if prepare and isinstance(X, Shards) else block
             words = torch.from_numpy(_bits(block).view(np.int32)).long()
             keys[first:last] = (words @ wide).numpy().view(np.uint64)
 

@@ -7,7 +7,7 @@ RUN := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --co
 # One thread a process: pytest's small networks are slower on two.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: train test test-slow test-sb3 lint clean help
+.PHONY: train test test-slow test-sb3 test-sklearn lint clean help
 
 train: $(INSTALLED)  ## train an agent on CartPole, in seconds
 	$(BIN)/sandbox train CartPole-v1
@@ -20,6 +20,9 @@ test-slow: $(INSTALLED)  ## the learning runs that take a minute and more
 
 test-sb3: $(INSTALLED)  ## Stable-Baselines3's own tests with our agents: make test-sb3 SB3=path/to/its/checkout
 	OMP_NUM_THREADS=1 $(BIN)/python tests/sb3_suite.py $(SB3)
+
+test-sklearn: $(INSTALLED)  ## scikit-learn's own tests of k-means with ours in the place of its own
+	OMP_NUM_THREADS=1 $(BIN)/python tests/sklearn_suite.py
 
 lint: $(INSTALLED)  ## style, formatting and types
 	$(BIN)/ruff check .

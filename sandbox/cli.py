@@ -27,8 +27,15 @@ ALGORITHMS = {
     "q_learning": "agents.tabular:QLearning",
     "sarsa": "agents.tabular:SARSA",
 }
+CLUSTERERS = {
+    "kmeans": ("unsupervised:KMeans", "k-means: as many centres as asked for, each the mean of the rows nearest to it"),
+    "minibatch": ("unsupervised:MiniBatchKMeans", "k-means on some rows at a time: sooner done, a little worse"),
+    "spherical": ("unsupervised:SphericalKMeans", "k-means of directions: rows are alike that point the same way"),
+    "bisecting": ("unsupervised:BisectingKMeans", "k-means in two, again and again: a tree of clusters"),
+}
 BENCHES = {
     "atari": ("sandbox.bench.atari", "PPO and A2C on an Atari game against Stable-Baselines3's"),
+    "kmeans": ("sandbox.bench.kmeans", "k-means against scikit-learn's: seeding, Lloyd, whole fits, memory, inertia"),
     "learning": ("sandbox.bench.learning", "what the presets reach, over seeds, beside random actions"),
     "off-policy": ("sandbox.bench.off_policy", "DQN on CartPole and Pong against Stable-Baselines3's"),
     "on-policy": ("sandbox.bench.on_policy", "PPO, A2C and a memory against Stable-Baselines3's and sb3-contrib's"),
@@ -42,13 +49,17 @@ BENCHES = {
 DEMOS = {
     "bicycle": "learning to ride a bicycle, and a GIF of the ride",
     "cartpole_ppo": "the library in a page: train PPO, evaluate it, draw an episode",
+    "cluster_digits": "digits in ten clusters, found without a label: centres, typical members, odd ones",
+    "colours": "a photo in eight colours, before and after, with the palette",
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
+    "kmeans_step_by_step": "the textbook's loop as a GIF: assign, re-centre, repeat",
     "masked_actions": "a taxi learns faster when it knows which actions are pointless",
     "pole_from_pixels": "a pole balanced from pixels (minutes)",
     "pong_ppo": "PPO learns Pong from the screen (over an hour, or as many steps as you say)",
     "pong_dqn": "deep Q-learning on Pong, with a replay that keeps each frame once (hours, or as many steps as you say)",  # noqa: E501
     "rainbow_switches": "what each idea of Rainbow adds to deep Q-learning, as a bar chart (minutes)",
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
+    "states": "the states that an agent visits in clusters, and a typical moment of each",
     "value_map": "the value of every position and speed of MountainCar, learned and drawn",
     "value_table": "Q-learning walks along the cliff, SARSA keeps away: their tables, drawn side by side",
     "what_the_agent_sees": "where an agent looks, and its filters (of a run; without one, an agent learns first)",
@@ -81,6 +92,29 @@ examples:
 A SCHEDULE is a number, or lin_1e-3 (to 0 in a line), cos_1e-3 or step_1e-3. null means None.
 """
 
+CLUSTER_EXAMPLES = """\
+DATA is one of
+  digits, photos, atari:Pong ...    a data set by its name, see `sandbox list`
+  rows.npy                          an array [N, D], or [N, ...] with a sample each; opened as a memory map
+  rows.npz, rows.npz:name           the array of an archive, or one of its arrays
+  rows.csv                          rows of numbers, with a header or without
+  pictures/                         a folder of pictures; in subfolders, which are then their labels
+  photo.jpg                         one picture: its colours are clustered
+  shards/                           a folder of .npy files: rows larger than memory (kmeans)
+
+examples:
+  sandbox cluster digits -k 10                      pictures of digits in ten clusters
+  sandbox cluster rows.csv -k auto --standardize true
+                                                    find out how many; features to a common scale
+  sandbox cluster photos -k 8                       the eight colours that a photo is best painted with
+  sandbox cluster pictures/ -k 20 --size 32x32 --method spherical
+  sandbox cluster rows.npy -k 500 --method minibatch --batch-size 4096
+
+A run folder has the labels (labels.npy), the centres (model/), a summary and pictures. In Python,
+  from sandbox.cluster import load
+  load("runs/kmeans/digits_1").predict(rows)
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
@@ -88,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train": (train, "train an agent, evaluate it, keep everything in a run folder"),
         "eval": (evaluate, "play full episodes with a trained agent"),
         "watch": (watch, "see a trained agent play: in a window, as a GIF, in the terminal"),
-        "list": (list_all, "algorithms, encoders, environments, presets, benches, demos"),
+        "cluster": (cluster, "group rows, pictures or colours by k-means, and draw what was found"),
+        "list": (list_all, "algorithms, clusterers, encoders, environments, presets, benches, demos"),
         "bench": (bench, "measure ours against the peer, on the same work"),
         "demo": (demo, "run a short program that is meant to be read and copied"),
     }
@@ -481,6 +516,127 @@ def watch(argv: list[str]) -> int:
     return 0
 
 
+# -- cluster -----------------------------------------------------------------------------------------------------------
+
+
+def cluster(typed: list[str]) -> int:
+    parser = Parser(
+        prog="sandbox cluster",
+        usage="sandbox cluster DATA -k N|auto [flags]",
+        description="Group rows, pictures or colours by k-means; keep and draw what was found in a run folder.",
+        epilog=CLUSTER_EXAMPLES,
+    )
+    parser.add_argument("data", nargs="?", metavar="DATA", help="a data set by name, a file or a folder, see below")
+    for flag, kind, metavar, text in (
+        ("-k", _clusters, "N|auto", "how many clusters; auto: the best by silhouette, stability and a null model"),
+        ("--method", _method, "NAME", f"{', '.join(CLUSTERERS)}; default kmeans. Its own settings are below"),
+        ("--seed", whole, "INT", "of everything random; default 0"),
+        ("--standardize", _true_or_false, "true|false", "each feature to mean 0 and deviation 1; default false"),
+        (
+            "--size",
+            _size,
+            "HxW",
+            "of pictures: 48x64, or 32 for a square; default 64 pixels at most on the longer side",
+        ),
+        ("--grey", _true_or_false, "true|false", "pictures in grey; default only if all of them are"),
+        ("--pixels", _true_or_false, "true|false", "cluster the colours of pixels; default for photos and one picture"),
+        ("--out", Path, "FOLDER", "where run folders go; default runs"),
+    ):
+        parser.add_argument(flag, type=kind, metavar=metavar, help=text)
+    first = Parser(prog="sandbox cluster", add_help=False)
+    first.add_argument("--method", type=_method, default="kmeans")
+    name = first.parse_known_args(typed)[0].method
+    estimator = _clusterer(name)
+    skip = ("n_clusters", "random_state", "verbose", "copy_x", "compute_labels")
+    add_signature(parser, estimator.__init__, f"settings of {name}", skip=skip)
+    args = vars(parser.parse(typed))
+    own = {action.dest for action in parser._action_groups[1]._group_actions} | {"data"}
+    if args["data"] is None:
+        raise UsageError("which data? For example: sandbox cluster digits -k 10; see `sandbox cluster --help`")
+    if args["k"] is None:
+        raise UsageError("how many clusters? For example -k 10, or -k auto")
+    config = {
+        "algorithm": name,
+        "data": args["data"],
+        "k": args["k"],
+        "seed": args["seed"] or 0,
+        "standardize": bool(args["standardize"]),
+        **{key: args[key] for key in ("size", "grey", "pixels")},
+        "settings": {key: value for key, value in args.items() if key not in own},
+    }
+    return _cluster(estimator, config, args["out"] or Path("runs"), ["sandbox", "cluster", *typed])
+
+
+def _cluster(estimator: Any, config: dict[str, Any], root: Path, command: Sequence[str]) -> int:
+    from sandbox import cluster as runs
+    from sandbox.training.device import pick_device
+
+    place = next(place for place in (root, *root.parents) if place.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UsageError(f"{root}: no run folder can be made there ({place} is no folder to write in)")
+    k, size = config["k"], config["size"] and tuple(config["size"])
+    try:
+        pick_device(config["settings"].get("device", "auto"))
+        in_passes = config["algorithm"] == "kmeans"
+        rows = runs.open_rows(config["data"], size, config["grey"], config["pixels"], in_passes)
+    except (ValueError, ImportError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    print(f"{config['algorithm']} on {config['data']}: {rows}, seed {config['seed']}", flush=True)
+    settings = {**config["settings"], "random_state": config["seed"], **({} if k == "auto" else {"n_clusters": k})}
+    try:
+        found = runs.fit(estimator(**settings), config, rows)
+    except (ValueError, TypeError, MemoryError) as error:
+        raise UsageError(_first_words(error)) from error
+    try:
+        run = runs.keep(found, config, rows, root, command)
+    except OSError as error:
+        raise UsageError(f"the run could not be written ({error}); nothing of it is left behind") from error
+    made = sorted(path.name + "/" * path.is_dir() for path in run.folder.iterdir())
+    print(f"{run.folder}: {', '.join(made)}")
+    return 0
+
+
+def _first_words(error: BaseException) -> str:
+    """What scikit-learn says first: of NaN, for one, it goes on for six lines."""
+    line, *more = str(error).strip().splitlines() or [type(error).__name__]
+    if line.endswith(".") and more:
+        line += f" {more[0].partition('. ')[0].rstrip('.')}."
+    return line
+
+
+def _clusterer(name: str) -> Any:
+    module, attribute = CLUSTERERS[name][0].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _clusters(text: str) -> int | str:
+    try:
+        return text if text == "auto" else count(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a positive whole number nor auto") from None
+
+
+def _method(text: str) -> str:
+    if text not in CLUSTERERS:
+        raise argparse.ArgumentTypeError(f"unknown {text!r}{nearest(text, CLUSTERERS)}")
+    return text
+
+
+def _true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _size(text: str) -> list[int]:
+    """Height and width."""
+    try:
+        height, x, width = text.partition("x")
+        return [count(height), count(width if x else height)]
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: 32 is a square, 48x64 height and width") from None
+
+
 # -- list, bench, demo -------------------------------------------------------------------------------------------------
 
 
@@ -496,8 +652,9 @@ def list_all(argv: list[str]) -> int:
         print(f"\n{title}")
         print("\n".join(f"  {name:{width}s}{text}".rstrip() for name, text in rows))
 
-    print("Names for `sandbox train`, `bench` and `demo`, and for `zoo.build`, `encoder=` and `data.load`.")
+    print("Names for `sandbox train`, `cluster`, `bench` and `demo`, and for `zoo.build`, `encoder=` and `data.load`.")
     section("algorithms", [(name, _summary(path)) for name, path in ALGORITHMS.items()])
+    section("clusterers (--method)", [(name, text) for name, (_, text) in CLUSTERERS.items()])
     section("encoders and other networks", [(name, _summary(path)) for name, path in ZOO.items()])
     games = [
         (f"{protocol}/<Game>-v0", f"{len(atari_games())} games of the Atari 2600, such as {protocol}/Pong-v0")

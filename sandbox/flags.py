@@ -190,9 +190,13 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return tuple(get_origin(member) or member for member in members)
 
 
+def _is_schedule(members: tuple[Any, ...]) -> bool:
+    return Callable in members and float in members
+
+
 def _metavar(annotation: Any) -> str:
     members = _members(annotation)
-    if Callable in members:
+    if _is_schedule(members):
         return "SCHEDULE"
     if {str, dict} <= set(members):
         return "NAME|MAPPING"
@@ -204,12 +208,15 @@ def _metavar(annotation: Any) -> str:
 
 def _reader(annotation: Any) -> Callable[[str], Any]:
     members = _members(annotation)
+    is_schedule = _is_schedule(members)
 
     def read(text: str) -> Any:
         if text == "null" and NoneType in members:
             return None
         try:
-            if Callable in members:
+            if annotation is inspect.Parameter.empty:  # whatever it looks like
+                return read_yaml(text)
+            if is_schedule:
                 from sandbox.training.schedules import parse
 
                 return value if isinstance(value := parse(text), float) else text
@@ -224,7 +231,7 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
                 return text if str in members and isinstance(value, str) else dict(value.items())
         except (ValueError, KeyError, AttributeError, argparse.ArgumentTypeError) as error:
             raise argparse.ArgumentTypeError(
-                str(error) if Callable in members else f"{text!r} is not {_metavar(annotation)}"
+                str(error) if is_schedule else f"{text!r} is not {_metavar(annotation)}"
             ) from None
         return text
 

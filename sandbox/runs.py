@@ -46,24 +46,24 @@ KINDS = {
 
 
 class Run:
-    """The folder of one training run.
+    """The folder of one run: a training, or a clustering.
 
     Attributes
     ----------
     folder : Path
     config : dict
-        ``algorithm``, ``env``, ``settings`` and what else made the run.
+        ``algorithm``, ``env`` or ``data``, ``settings`` and what else made the run.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]):
         self.folder, self.config = folder, config
 
     @classmethod
-    def create(cls, root: Path, config: dict[str, Any], command: Sequence[str]) -> Run:
-        """Make the next free folder ``root/<algorithm>/<env>_<n>``."""
+    def create(cls, root: Path, config: dict[str, Any], command: Sequence[str], stem: str | None = None) -> Run:
+        """Make the next free folder ``root/<algorithm>/<env>_<n>``, or with another stem than the environment."""
         parent = root / config["algorithm"]
         parent.mkdir(parents=True, exist_ok=True)
-        stem, n = config["env"].replace("/", "-").replace(":", "-"), 1
+        stem, n = (config["env"] if stem is None else stem).replace("/", "-").replace(":", "-"), 1
         while True:
             folder = parent / f"{stem}_{n}"
             try:
@@ -96,6 +96,8 @@ class Run:
             raise FileError(f"{path}: damaged: {' '.join(str(error).split())}") from error
         if not isinstance(config, dict):
             raise FileError(f"{path}: damaged, or not the configuration of a training run")
+        if "data" in config and "env" not in config:
+            raise FileError(f"{folder}: a clustering, not an agent; open it with sandbox.cluster.load")
         for key, kind in KINDS.items():
             if type(config.get(key)) is not kind:
                 raise FileError(f"{path}: damaged: {key} should be of type {kind.__name__}, not {config.get(key)!r}")

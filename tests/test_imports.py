@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("agents", "envs", "sandbox", "unsupervised")
 FRAMEWORKS = ("gymnasium", "sklearn", "stable_baselines3")
 LEAVES = tuple(
-    f"sandbox.{name}" for name in ("cli", "flags", "train", "runs", "show", "sight", "tables", "data", "bench", "demos")
+    f"sandbox.{name}"
+    for name in (
+        *("cli", "flags", "train", "runs", "show", "sight", "tables", "data", "bench", "demos"),
+        *("cluster", "cluster_model", "cluster_plots"),
+    )
 )
 KERNEL = (
     "agents.cells",
@@ -200,7 +204,8 @@ def lazy_strings():
 
     faces = [f"{path}{face}" for path in ENTRY_POINTS.values() for face in ("", "Env", "VectorEnv")]
     benches = [f"{module}:main" for module, _ in cli.BENCHES.values()]
-    return [*cli.ALGORITHMS.values(), *benches, *ZOO.values(), *SOURCES.values(), *faces]
+    clusterers = [path for path, _ in cli.CLUSTERERS.values()]
+    return [*cli.ALGORITHMS.values(), *clusterers, *benches, *ZOO.values(), *SOURCES.values(), *faces]
 
 
 @pytest.mark.parametrize("text", lazy_strings())

@@ -1,9 +1,17 @@
-"""Unsupervised learning as scikit-learn estimators on the networks of the zoo."""
+"""Unsupervised learning as scikit-learn estimators on the networks of the zoo.
 
-from unsupervised.bisecting import BisectingKMeans
-from unsupervised.kmeans import KMeans, SphericalKMeans, k_means, kmeans_plusplus
-from unsupervised.minibatch import MiniBatchKMeans
-from unsupervised.shards import Shards
+Nothing is imported before its first use, so that naming a data set loads no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from sandbox.lazy import contents
+
+if TYPE_CHECKING:
+    from unsupervised.bisecting import BisectingKMeans
+    from unsupervised.kmeans import KMeans, SphericalKMeans, k_means, kmeans_plusplus
+    from unsupervised.minibatch import MiniBatchKMeans
+    from unsupervised.shards import Shards
 
 __all__ = [
     "BisectingKMeans",
@@ -14,3 +22,13 @@ __all__ = [
     "k_means",
     "kmeans_plusplus",
 ]
+
+__getattr__, __dir__ = contents(
+    __name__,
+    {
+        "bisecting": ("BisectingKMeans",),
+        "kmeans": ("KMeans", "SphericalKMeans", "k_means", "kmeans_plusplus"),
+        "minibatch": ("MiniBatchKMeans",),
+        "shards": ("Shards",),
+    },
+)

@@ -151,6 +151,7 @@ class BisectingKMeans(Seeded, cluster.BisectingKMeans):  # type: ignore[misc]
                     tol=self.tol,
                     team=threads,
                     pruned="never",  # two distances are cheaper than bounds
+                    progress=getattr(self, "_progress", None),
                 )
                 if best is None or run.inertia < best.inertia * (1 - 1e-6):
                     best = run

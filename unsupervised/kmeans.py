@@ -221,6 +221,7 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
             self._tol = self.tol * about.variance
             keys = row_keys(X, threads, self._prepared) if isinstance(init, str) else np.empty(0, np.uint64)
             weights = None if weights is None else weights.to(device)
+            watched = bool(self.verbose) or getattr(self._progress, "__func__", None) is not KMeans._progress
             best: Result | None = None
             for _ in range(self._n_init):
                 if isinstance(init, str):
@@ -241,7 +242,7 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
                     team=threads,
                     pruned=algorithm,
                     move=self._move,
-                    progress=self._progress,
+                    progress=self._progress if watched else None,
                     told=print if self.verbose else None,
                 )
                 if best is None or (

@@ -142,7 +142,7 @@ class Partition:
         self.upper: Tensor | None = None  # [N] no row is further from its centre than this
         self.lower: Tensor | None = None  # [N] no row is nearer to any other centre than this
         self.eps = float(torch.finfo(rows.dtype).eps)
-        self.largest = float(norms.max())
+        self.worth_bounds = n * d * n_clusters > 1 << 23  # else all distances take less time than keeping bounds
         self.spread: float | None = None
         self.tighten = n_clusters >= 16  # else all distances are hardly dearer than one
 
@@ -159,24 +159,25 @@ class Partition:
             Rows that moved.
         """
         half = (centers * centers).sum(1) / 2
-        # What rounding can do to a squared distance that is put together from norms and a product of D terms.
-        slack = self.eps * (4 + self.rows.shape[1] ** 0.5) * (self.largest + 2 * float(half.max()))
-        reach: tuple[Tensor, Tensor, Tensor] | None = None
-        if self.upper is not None and self.assigned is not None:
-            reach = self._reach(centers, slack)
-        elif self.pruned == "always":
+        if self.upper is None and self.pruned == "always":
             self._keep_bounds()
+        slack, reach = 0.0, None
+        if self.upper is not None:
+            # What rounding can do to a squared distance that is put together from norms and a product of D terms.
+            slack = self.eps * (4 + self.rows.shape[1] ** 0.5) * float(self.norms.max() + 2 * half.max())
+            if self.assigned is not None:
+                reach = self._reach(centers, slack)
         moved = 0
         for tally in self.team.map(lambda *span: self._strip(span, centers, half, slack, reach), self.spans):
             if tally.moved:
                 moved += tally.moved
                 self.sums += tally.sums
-                self.mass += tally.mass
                 self.counts += tally.counts
-        if self.upper is None and self.pruned == "auto" and moved < len(self.labels) / 4:
-            self._keep_bounds()
-        elif self.upper is not None:
+                self.mass = self.counts.double() if self.weights is None else self.mass + tally.mass
+        if self.upper is not None:
             self.assigned = centers
+        elif self.pruned == "auto" and moved < len(self.labels) / 4 and self.worth_bounds:
+            self._keep_bounds()
         return moved
 
     def _keep_bounds(self) -> None:
@@ -218,7 +219,7 @@ class Partition:
                 open_ids.append(ids)
                 parts.append(self._nearest(block, _of(self.norms, ids + start), centers, half, scores))
             found = torch.cat(open_ids)
-        new, *extremes = (torch.cat(part) for part in zip(*parts, strict=True))
+        new, *extremes = (part[0] if len(part) == 1 else torch.cat(part) for part in zip(*parts, strict=True))
         if extremes:
             self._bound(start, stop, found, extremes[0], extremes[1], slack)
         old = labels if found is None else _of(labels, found)
@@ -264,7 +265,7 @@ class Partition:
     def _nearest(self, block: Any, norms: Tensor, centers: Tensor, half: Tensor, scores: Tensor) -> tuple[Tensor, ...]:
         """The nearest centre of each row of a block; with bounds also its squared distance, and the next one's."""
         scores = self.rows.scores(block, centers, half, out=scores[: block.shape[0]])
-        if 2 <= len(centers) <= 128 and scores.device.type == "cpu":
+        if self.upper is not None and 16 <= len(centers) <= 128 and scores.device.type == "cpu":
             return self._packed(block, norms, centers, half, scores)
         # On a CPU numpy's argmin is several times faster than torch's.
         on_cpu = scores.device.type == "cpu"
@@ -276,7 +277,7 @@ class Partition:
         return labels, best.mul_(2).add_(norms), scores.scatter_(1, column, torch.inf).amin(1).mul_(2).add_(norms)
 
     def _packed(self, block: Any, norms: Tensor, centers: Tensor, half: Tensor, scores: Tensor) -> tuple[Tensor, ...]:
-        """The same for few centres, in half of the time.
+        """The same with bounds and no more than 128 centres, in half of the time.
 
         Positive floating-point numbers sort as their bits do. The last bits of each distance give way to the number
         of its centre, so that the least of a row, which vector units find fast, brings its place along; rows whose
@@ -294,8 +295,6 @@ class Partition:
             again = torch.empty(len(close), len(centers), dtype=scores.dtype)
             again = self.rows.scores(self.rows.pick(block, close), centers, half, out=again)
             labels.index_copy_(0, close, torch.from_numpy(again.numpy().argmin(1)))
-        if self.upper is None:
-            return (labels,)
         best = least.bitwise_or_(low).view(scores.dtype).mul_(2)  # no less than it was
         return labels, best, next_least.bitwise_and_(~low).view(scores.dtype).mul_(2)  # no more
 
@@ -327,7 +326,7 @@ class Partition:
         -------
         [K, D]
         """
-        empty = (self.counts == 0).nonzero().squeeze(1)
+        empty = _where(self.counts == 0)
         sums, mass = self.sums, self.mass
         if len(empty):
             sums, mass = sums.clone(), mass.clone()
@@ -393,7 +392,7 @@ def _where(condition: Tensor) -> Tensor:
 
 
 class Tally:
-    """What a strip brings to the clusters' sums [K, D], masses and numbers of rows; a GPU or a thread fills its own.
+    """What a strip brings to the clusters: sums of rows [K, D], their mass [K] and how many there are [K].
 
     Parameters
     ----------
@@ -409,12 +408,14 @@ class Tally:
     def __init__(self, n_clusters: int, n_features: int, device: torch.device) -> None:
         self.moved = 0
         self.sums = torch.zeros(n_clusters, n_features, dtype=torch.float64, device=device)
-        self.mass = torch.zeros(n_clusters, dtype=torch.float64, device=device)
         self.counts = torch.zeros(n_clusters, dtype=torch.int64, device=device)
+        self.mass = torch.zeros(n_clusters, dtype=torch.float64, device=device)
 
     def add(self, rows: Rows, block: Any, labels: Tensor, weights: Tensor | None, sign: int) -> None:
         """Rows join their clusters (sign 1), or leave them (-1)."""
         rows.add(block, self.sums, labels, weights, sign)
-        each = torch.ones(len(labels), dtype=torch.float64, device=labels.device) if weights is None else weights
-        self.mass.index_add_(0, labels, each, alpha=sign)
-        self.counts.index_add_(0, labels, (each > 0).long(), alpha=sign)
+        if weights is None:
+            self.counts.add_(torch.bincount(labels, minlength=len(self.counts)), alpha=sign)
+        else:
+            self.mass.index_add_(0, labels, weights, alpha=sign)
+            self.counts.index_add_(0, labels, (weights > 0).long(), alpha=sign)

@@ -150,6 +150,7 @@ def plusplus(
     measure(chosen)
     torch.clamp_min(distances[0], 0, out=nearest)
     nearest[chosen[0]] = 0
+    at = nearest.numpy() if nearest.device.type == "cpu" else nearest  # single numbers are read faster from numpy
     ahead, ids, kept, bars = 1, np.empty(0, np.intp), np.empty(0), np.empty(0)
     position, accepted = 0, 0
     measured: dict[int, int] = {}  # row: where in `distances`
@@ -165,7 +166,7 @@ def plusplus(
                 kept, bars = left_now[ids], random_state.uniform(size=len(ids))
                 position, accepted = 0, 0
             row = int(ids[position])
-            if bars[position] * kept[position] <= float(nearest[row]):
+            if bars[position] * kept[position] <= float(at[row]):
                 candidates.append(row)
                 accepted += 1
             position += 1

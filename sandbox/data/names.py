@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +28,20 @@ class Data:
     X : [N, ...]
         The samples in their own shape and type: pictures are ``[N, H, W]`` or ``[N, H, W, 3]``.
     y : [N] int or [N, K]
-        Each sample's label, or its `K` labels.
+        Each sample's label, or its `K` labels; ``[N, 0]`` where none are known.
     names : tuple of str
         Of the labels ``0, 1, 2 ...`` where `y` is ``[N]``; else of the columns of `y`.
     about : str
         What it is, and where it is from.
+    files : tuple of str
+        Of the samples, where each was read from a file of its own.
     """
 
     X: np.ndarray
     y: np.ndarray
     names: tuple[str, ...]
     about: str
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Data(X {self.X.dtype} {list(self.X.shape)}, y {self.y.dtype} {list(self.y.shape)}: {self.about})"
@@ -44,21 +49,23 @@ class Data:
     @property
     def rows(self) -> np.ndarray:
         """`X` as ``[N, D]``, as an estimator of scikit-learn wants it."""
-        return self.X.reshape(len(self.X), -1)
+        return self.X.reshape(len(self.X), math.prod(self.X.shape[1:]))
 
 
-def load(name: str, **kwargs: Any) -> Data:
-    """Load a data set by name.
+def load(name: str | os.PathLike[str], **kwargs: Any) -> Data:
+    """Load a data set by name, or a file or folder of yours by its path.
 
     One of your own joins with ``SOURCES["mine"] = "my_package.my_file:function"``, a function that returns `Data`.
 
     Parameters
     ----------
-    name : str
+    name : str or path-like
         ``"digits"`` and ``"photos"`` are scikit-learn's; ``"atari:Pong"`` is random play of that game, labelled with
-        the console's memory.
+        the console's memory. Else a path: ``.npy`` (a memory map), ``.npz`` or ``.npz:name``, ``.csv``, a picture, or a
+        folder of pictures. Where a file has the name of a data set, ``"./digits"`` is the file.
     **kwargs
-        Of Atari: ``n``, 1000 frames by default, and what else `envs.recording.record` takes.
+        Of Atari: ``n``, 1000 frames by default, and what else `envs.recording.record` takes. Of pictures of yours:
+        ``size=(height, width)`` and ``grey=True | False``.
 
     Returns
     -------
@@ -67,7 +74,8 @@ def load(name: str, **kwargs: Any) -> Data:
     Raises
     ------
     ValueError
-        If there is no such data set or game; the message has the nearest ones.
+        If there is no such data set or game; the message has the nearest ones. Of a file it is a `FileError`, if it
+        is missing, damaged, or does not hold what it should.
     ModuleNotFoundError
         If what it needs is not installed; the message says how to install it.
     TypeError
@@ -81,9 +89,14 @@ def load(name: str, **kwargs: Any) -> Data:
     >>> digits.rows.shape, digits.names[digits.y[0]]
     ((1797, 64), '0')
     """
+    name, is_path = os.fspath(name), isinstance(name, os.PathLike)
     kind, colon, which = name.partition(":")
     key = f"{kind}:<Game>" if colon else kind
-    if key not in SOURCES:
+    if is_path or key not in SOURCES:
+        if is_path or (name and (os.sep in name or "." in name or os.path.exists(name))):  # noqa: PTH110
+            from sandbox.data.files import read
+
+            return read(name, **kwargs)
         near = difflib.get_close_matches(name, SOURCES, cutoff=0.4) or list(SOURCES)
         raise ValueError(f"there is no data set {name!r}; nearest: {', '.join(near)}")
     module, _, attribute = SOURCES[key].partition(":")

@@ -18,7 +18,7 @@ from sandbox.runs import Run
 ENV = "sandbox/Catch-v0"
 TINY = ["--n-timesteps", "512", "--n-envs", "4", "--n-steps", "16", "--batch-size", "32", "--n-epochs", "1"]
 TINY += ["--eval-every", "0"]
-COMMANDS = ["train", "eval", "watch", "list", "bench", "demo"]
+COMMANDS = ["train", "eval", "watch", "cluster", "list", "bench", "demo"]
 PROGRAM = Path(sys.executable).with_name("sandbox")
 
 
@@ -62,7 +62,8 @@ def test_list_names_everything_there_is(cli):
 
     out = cli("list").out
     words = out.split()
-    for name in (*module.ALGORITHMS, *module.BENCHES, *module.DEMOS, *ZOO, *IDS, *(p.name for p in presets())):
+    ours = (*module.ALGORITHMS, *module.CLUSTERERS, *module.BENCHES, *module.DEMOS)
+    for name in (*ours, *ZOO, *IDS, *(p.name for p in presets())):
         assert name in words
 
 

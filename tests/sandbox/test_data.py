@@ -1,12 +1,15 @@
 """Data sets by name: what they are, what is said of a wrong name, and what is not loaded before it is asked for."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sandbox import data
 from sandbox.data import SOURCES
+from sandbox.training.checkpoint import FileError
 
 
 def test_the_digits_are_scikit_learns():
@@ -104,3 +107,187 @@ def test_a_source_of_ones_own_joins_the_others(tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "mine", "data_of_mine:three")
     assert data.load("mine").X.tolist() == [0, 1, 2]
     assert len(data.load("mine", n=5).rows) == 5
+
+
+# -- files of one's own ------------------------------------------------------------------------------------------------
+
+
+def refused(path, **kwargs):
+    """The one line that is said of a file."""
+    with pytest.raises(FileError) as caught:
+        data.load(path, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+TABLES = {
+    "with a header": ("x,y\n1,2\n3,4\n", [[1, 2], [3, 4]]),
+    "without": ("1,2\n3,4\n", [[1, 2], [3, 4]]),
+    "semicolons": ("1;2\n3;4\n", [[1, 2], [3, 4]]),
+    "tabs": ("x\ty\n1\t2\n", [[1, 2]]),
+    "quotes": ('"x","y, z"\n"1","2"\n', [[1, 2]]),
+    "a byte order mark": ("\ufeff1,2\n", [[1, 2]]),
+    "years for names": ("name,2019,2020\n1,2,3\n", [[1, 2, 3]]),
+    "blank lines": ("\n\nx,y\n\n1,2\n\n", [[1, 2]]),
+    "one column": ("1\n2\n", [[1], [2]]),
+    "spaces and powers": (" 1 , -2e3\n3,.5\n", [[1, -2000], [3, 0.5]]),
+    "Windows": ("x,y\r\n1,2\r\n", [[1, 2]]),
+    "rows counted by pandas": (",x,y\n0,5,6\n1,7,8\n", [[5, 6], [7, 8]]),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_is_its_numbers(tmp_path, kind):
+    text, rows = TABLES[kind]
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    found = data.load(tmp_path / "t.csv")
+    assert found.X.tolist() == rows
+    assert (found.y.shape, found.names) == ((len(rows), 0), ())
+    assert "t.csv" in found.about
+
+
+def test_a_large_table_shows_how_far_it_is(tmp_path, monkeypatch):
+    from sandbox.data import files
+
+    told = []
+    monkeypatch.setattr(files.ProgressLine, "update", lambda self, done, note="": told.append((done, self.total)))
+    X = np.arange(50_000.0).reshape(-1, 2)
+    np.savetxt(tmp_path / "t.csv", X, delimiter=",", fmt="%d")
+    assert np.array_equal(data.load(tmp_path / "t.csv").X, X)
+    assert 0 < told[0][0] < told[0][1]
+
+
+WRONG_TABLES = {
+    "": ["empty"],
+    "\n\n": ["empty"],
+    "x,y\n": ["no rows"],
+    "x,y\n1,2\n3\n": ["line 3", "1 values", "2"],
+    "\nx,y\n\n1,2\n3,4,5\n": ["line 5", "3 values"],
+    "x,y,z\n1,2\n": ["3 names", "2 values"],
+    "x,colour\n1,2\n3,red\n": ["line 3", "column 2 (colour)", "'red'"],
+    "1,red\n2,blue\n": ["line 1", "column 2", "'red'"],
+    "x,y\n1,\n": ["line 2", "column 2 (y)", "empty"],
+    "1,1_000\n": ["line 1", "'1_000', not a number"],
+}
+
+
+@pytest.mark.parametrize("text", WRONG_TABLES)
+def test_a_table_that_is_none_names_its_line(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    line = refused(tmp_path / "t.csv")
+    assert all(word in line for word in ("t.csv", *WRONG_TABLES[text])), line
+
+
+def test_bytes_are_no_table(tmp_path):
+    (tmp_path / "t.csv").write_bytes("1,2\n".encode("utf-16"))
+    assert "UTF-8" in refused(tmp_path / "t.csv")
+
+
+def test_an_array_is_a_memory_map_and_an_archive_gives_one_of_its_arrays(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(6).reshape(3, 2))
+    found = data.load(str(tmp_path / "a.npy"))
+    assert isinstance(found.X, np.memmap)
+    assert found.X.tolist() == [[0, 1], [2, 3], [4, 5]]
+    np.savez(tmp_path / "one.npz", x=np.ones((2, 2)))
+    assert data.load(tmp_path / "one.npz").X.shape == (2, 2)
+    np.savez(tmp_path / "two.npz", x=np.ones((2, 2)), y=np.ones((3, 2)))
+    assert len(data.load(f"{tmp_path}/two.npz:y").X) == 3
+    line = refused(tmp_path / "two.npz")
+    assert "two.npz:x" in line
+    assert "two.npz:y" in line
+    assert "'z'" in refused(f"{tmp_path}/two.npz:z")
+
+
+class Trap:
+    """Says so when it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("RAN",)
+
+
+@pytest.mark.parametrize("writer", [np.save, np.savez])
+def test_no_object_is_ever_unpickled(tmp_path, capsys, writer):
+    path = tmp_path / ("a.npy" if writer is np.save else "a.npz")
+    writer(path, np.array([[Trap(), Trap()]]))
+    assert "Python objects" in refused(path)
+    assert "RAN" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x93NUMPY", b"PK\x03\x04"])
+def test_a_damaged_array_is_one_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert f"{name}: damaged, or not written by" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [(np.array([["a"]]), "text"), (np.ones((2, 2), complex), "complex"), (np.ones(3), "[N, D]"), (np.array(1.0), "[]")],
+)
+def test_an_array_of_something_else_is_one_line(tmp_path, array, word):
+    np.save(tmp_path / "a.npy", array)
+    assert word in refused(tmp_path / "a.npy")
+
+
+def paint(path, size, colour, mode="RGB"):
+    path.parent.mkdir(exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+def test_pictures_come_in_the_most_common_size_by_name_and_in_grey_only_if_all_are(tmp_path):
+    for i in range(3):
+        paint(tmp_path / f"{i}.png", (20, 10), (0, 0, 50 * i))
+    paint(tmp_path / "9.JPG", (300, 200), (255, 255, 255))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    found = data.load(tmp_path)
+    assert (found.X.shape, found.X.dtype) == ((4, 10, 20, 3), np.uint8)
+    assert [Path(file).name for file in found.files] == ["0.png", "1.png", "2.png", "9.JPG"]
+    assert found.X[:, 0, 0, 2].tolist() == [0, 50, 100, 255]
+    assert data.load(tmp_path, size=(4, 6), grey=True).X.shape == (4, 4, 6)
+    paint(tmp_path / "grey" / "0.png", (200, 100), 7, "L")
+    assert data.load(tmp_path / "grey").X.shape == (1, 32, 64)
+
+
+def test_subfolders_of_pictures_are_labels(tmp_path):
+    for group, n in (("cat", 2), ("ant", 1)):
+        for i in range(n):
+            paint(tmp_path / group / f"{i}.png", (4, 4), i, "L")
+    found = data.load(tmp_path)
+    assert (found.y.tolist(), found.names) == ([0, 1, 1], ("ant", "cat"))
+
+
+def test_what_is_transparent_is_white_what_has_16_bits_keeps_its_light_and_a_turned_camera_is_turned_back(tmp_path):
+    paint(tmp_path / "a.png", (2, 2), (255, 0, 0, 0), "RGBA")
+    assert (data.load(tmp_path / "a.png").X == 255).all()
+    Image.fromarray(np.full((2, 2), 60_000, np.uint16)).save(tmp_path / "b.png")
+    assert np.unique(data.load(tmp_path / "b.png", grey=True).X).tolist() == [60_000 >> 8]
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    Image.new("RGB", (30, 10)).save(tmp_path / "c.jpg", exif=turn)
+    assert data.load(tmp_path / "c.jpg").X.shape == (1, 30, 10, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", "cut"])
+def test_a_picture_that_cannot_be_decoded_is_named(tmp_path, content):
+    paint(tmp_path / "0.png", (40, 40), (1, 2, 3))
+    whole = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "1.png").write_bytes(whole[:50] if content == "cut" else content)
+    assert "1.png" in refused(tmp_path)
+    assert "1.png" in refused(tmp_path / "1.png")
+
+
+def test_a_name_comes_before_a_file_of_that_name_and_a_path_is_always_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paint(tmp_path / "digits" / "0.png", (4, 4), 0, "L")
+    assert len(data.load("digits").X) == 1797
+    assert len(data.load("./digits").X) == len(data.load(Path("digits")).X) == 1
+
+
+def test_what_is_not_there_not_known_or_not_read_here_is_one_line(tmp_path):
+    assert "no such file" in refused(tmp_path / "a.npy")
+    (tmp_path / "a.xyz").write_text("?")
+    assert ".csv" in refused(tmp_path / "a.xyz")
+    (tmp_path / "empty").mkdir()
+    assert "pictures" in refused(tmp_path / "empty")
+    np.save(tmp_path / "empty" / "0.npy", np.ones((2, 2)))
+    assert "unsupervised.Shards" in refused(tmp_path / "empty")

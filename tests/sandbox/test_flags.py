@@ -141,3 +141,21 @@ def test_nearest_names_what_is_near_lists_what_is_few_and_is_silent_where_all_ar
     assert nearest("cartpol", ["CartPole", "Pendulum"]) == ": did you mean CartPole?"
     assert nearest("zzz", ["a", "b"]) == ": known are a, b"
     assert nearest("zzz", [str(i) for i in range(100)]) == ""
+
+
+def test_a_parameter_without_an_annotation_is_what_its_value_looks_like():
+    def fit(self, n_init="auto", tol=1e-4, size=None): ...
+
+    parser = Parser()
+    add_signature(parser, fit, "settings")
+    read = vars(parser.parse(["--n-init", "3", "--tol", "1e-3", "--size", "null"]))
+    assert read == {"n_init": 3, "tol": 0.001, "size": None}
+    assert vars(parser.parse(["--n-init", "auto"])) == {"n_init": "auto"}
+
+
+def test_a_callable_that_is_no_number_is_no_schedule():
+    def fit(init: str | Callable[..., Any] = "k-means++"): ...
+
+    parser = Parser()
+    add_signature(parser, fit, "settings")
+    assert vars(parser.parse(["--init", "random"])) == {"init": "random"}

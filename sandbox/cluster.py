@@ -138,10 +138,10 @@ def open_rows(
         if not in_passes:
             raise FileError(f"{name}: a folder of .npy shards is read in passes, as --method kmeans alone does")
         try:
-            X = Shards(path)
+            shards = Shards(path)
         except OSError as error:
             raise FileError(f"{name}: {error}") from error
-        return Rows(X, (), np.empty((len(X), 0), int))
+        return Rows(shards, (), np.empty((len(shards), 0), int))
     kwargs: dict[str, Any] = {key: value for key, value in (("size", size), ("grey", grey)) if value is not None}
     if name.startswith("atari:"):
         kwargs = {"size": small(210, 160), **kwargs}

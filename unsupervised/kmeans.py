@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import cluster
 from sklearn.base import _fit_context
 from sklearn.cluster._k_means_common import _is_same_clustering
+from sklearn.cluster._kmeans import _kmeans_single_lloyd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import normalize
@@ -38,6 +39,7 @@ from unsupervised.rows import Rows, Team, rows_of, team, tiles
 from unsupervised.seeding import Moments, at_random, moments, ordering, plusplus, row_keys
 from unsupervised.shards import Shards
 
+SMALL = 1 << 23  # multiplications of one iteration, below which scikit-learn's compiled loop is the faster one
 FAR = 4  # the mean's squared norm over the variance, beyond which rows are centred before distances are taken
 
 
@@ -99,8 +101,9 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
 
     Greedy k-means++ draws candidates for many centres in one pass over the data (see `unsupervised.seeding`); Lloyd's
     loop keeps bounds that spare it most distances once few rows move (see `unsupervised.lloyd`). The result is that of
-    scikit-learn's Lloyd from the same first centres, up to rounding, and it does not depend on the number of threads.
-    A row of weight 3 counts as the row three times, in the draws, too.
+    scikit-learn's Lloyd from the same first centres, up to rounding, and it does not depend on the number of threads;
+    few rows are handed to scikit-learn's compiled loop. A row of weight 3 counts as the row three times, in the draws,
+    too.
 
     Parameters
     ----------
@@ -216,12 +219,22 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
         weights = self._weights_in(sample_weight, X)
         self._n_threads = _openmp_effective_n_threads()
         device = self._device_for(X)
-        with team(self._n_threads, X.shape[0] * X.shape[1] * self.n_clusters) as threads:
+        work = X.shape[0] * X.shape[1] * self.n_clusters
+        watched = bool(self.verbose) or getattr(self._progress, "__func__", None) is not KMeans._progress
+        small = (
+            work < SMALL
+            and algorithm != "always"
+            and device.type == "cpu"
+            and not isinstance(X, Shards)
+            and not (watched and not self.verbose)
+            and type(self)._move is KMeans._move
+        )
+        with team(self._n_threads, work) as threads:
             rows, about, offset = self._measured(X, weights, device, threads)
             self._tol = self.tol * about.variance
             keys = row_keys(X, threads, self._prepared) if isinstance(init, str) else np.empty(0, np.uint64)
             weights = None if weights is None else weights.to(device)
-            watched = bool(self.verbose) or getattr(self._progress, "__func__", None) is not KMeans._progress
+
             best: Result | None = None
             for _ in range(self._n_init):
                 if isinstance(init, str):
@@ -232,19 +245,22 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
                     centers = torch.from_numpy(self._placed(np.array(first, X.dtype)) - offset).to(device)
                 if self.verbose:
                     print("Initialization complete")
-                run = lloyd(
-                    rows,
-                    about.norms,
-                    weights,
-                    centers,
-                    max_iter=self.max_iter,
-                    tol=self._tol,
-                    team=threads,
-                    pruned=algorithm,
-                    move=self._move,
-                    progress=self._progress if watched else None,
-                    told=print if self.verbose else None,
-                )
+                if small:
+                    run = self._run_small(rows, weights, centers)
+                else:
+                    run = lloyd(
+                        rows,
+                        about.norms,
+                        weights,
+                        centers,
+                        max_iter=self.max_iter,
+                        tol=self._tol,
+                        team=threads,
+                        pruned=algorithm,
+                        move=self._move,
+                        progress=self._progress if watched else None,
+                        told=print if self.verbose else None,
+                    )
                 if best is None or (
                     run.inertia < best.inertia and not _is_same_clustering(run.labels, best.labels, self.n_clusters)
                 ):
@@ -262,6 +278,15 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
                 stacklevel=3,
             )
         return self
+
+    def _run_small(self, rows: Rows, weights: Tensor | None, centers: Tensor) -> Result:
+        """scikit-learn's own loop: with few rows, a compiled one is done before ours has begun."""
+        X = rows.X.numpy() if torch.is_tensor(rows.X) else rows.X  # type: ignore[attr-defined]
+        mass = np.ones(X.shape[0], X.dtype) if weights is None else weights.numpy().astype(X.dtype)
+        labels, inertia, found, n_iter = _kmeans_single_lloyd(
+            X, mass, centers.numpy(), max_iter=self.max_iter, verbose=self.verbose, tol=self._tol, n_threads=1
+        )
+        return Result(labels, torch.from_numpy(found), float(inertia), n_iter)
 
     def predict(self, X: Any) -> NDArray[np.int32]:
         """The nearest centre of each row [N].

@@ -11,7 +11,7 @@ bring is added up in their order: the result is the same for any number of threa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
@@ -236,11 +236,11 @@ class Team:
     def __init__(self, pool: ThreadPoolExecutor | None) -> None:
         self.pool = pool
 
-    def map(self, work: Callable[[int, int], T], spans: list[Span]) -> list[T]:
-        """What `work` brings for each span of rows, in their order."""
-        if self.pool is None or len(spans) == 1:
-            return [work(*span) for span in spans]
-        return list(self.pool.map(lambda span: work(*span), spans))
+    def map(self, work: Callable[..., T], pieces: Sequence[tuple[int, ...]]) -> list[T]:
+        """What `work` brings for each piece, most often a span of rows, in their order."""
+        if self.pool is None or len(pieces) == 1:
+            return [work(*piece) for piece in pieces]
+        return list(self.pool.map(lambda piece: work(*piece), pieces))
 
 
 @contextmanager

@@ -112,7 +112,8 @@ def plusplus(
     trials = n_local_trials or 2 + int(np.log(n_clusters))
     spans = strips(n)
     of_all = np.ones(n) if weights is None else weights.cpu().numpy()
-    room = max(trials, min(trials * AHEAD, d // 2))  # candidates measured at once: half of what the data take
+    # Candidates measured at once: their distances take half of what the data take, or few megabytes.
+    room = max(trials, min(trials * AHEAD, max(d // 2, (1 << 20) // n)))
     distances = torch.empty(room, n, dtype=rows.dtype, device=rows.device)  # [candidates, N]
     nearest = torch.full((n,), torch.inf, dtype=rows.dtype, device=rows.device)  # of each row, squared
 
@@ -134,6 +135,8 @@ def plusplus(
 
         def strip(start: int, stop: int) -> Tensor:
             now, sums = nearest[start:stop], []
+            if weights is None and len(spans) == 1:
+                return torch.minimum(distances[candidates], now).sum(1).double()
             for place in candidates:
                 closer = torch.minimum(distances[place, start:stop], now)
                 sums.append(closer.sum() if weights is None else closer.double() @ weights[start:stop])

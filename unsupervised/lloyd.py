@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unsupervised.rows import Rows, Span, Team, strips, tile_size, tiles
+from unsupervised.rows import Rows, Sharded, Span, Team, strips, tile_size, tiles
 
 Move = Callable[[Tensor, Tensor], Tensor]  # float64 sums [K, D] and mass [K] of clusters -> centres [K, D]
 Pruned = Literal["never", "always", "auto"]
@@ -74,7 +74,8 @@ def lloyd(
         The loop also ends when the squared distance that the centres went is at most this.
     team : Team
     pruned : "never", "always" or "auto"
-        Whether bounds are kept; "auto" begins with them when fewer than a quarter of the rows moved.
+        Whether bounds are kept; "auto" begins with them when few rows move, and drops them where
+        they spare little.
     move : function
         Of sums and masses; `means` by default.
     progress : function, optional
@@ -136,12 +137,14 @@ class Partition:
         self.mass = torch.zeros(n_clusters, dtype=torch.float64, device=device)
         self.counts = torch.zeros(n_clusters, dtype=torch.int64, device=device)
         # A strip has sums of its own, which must not outgrow the data.
-        self.spans = strips(n, min(16, max(1, n // (4 * n_clusters))))
+        self.spans = strips(n, d + n_clusters, min(16, n // (4 * n_clusters)))
         self.size = tile_size(d + n_clusters, device)
         self.assigned: Tensor | None = None  # the centres that the labels are of
         self.upper: Tensor | None = None  # [N] no row is further from its centre than this
         self.lower: Tensor | None = None  # [N] no row is nearer to any other centre than this
         self.eps = float(torch.finfo(rows.dtype).eps)
+        self.bounded = False  # the bounds are of these labels
+        self.few = n / 20  # rows, fewer than which must move for bounds to be begun with
         self.worth_bounds = n * d * n_clusters > 1 << 23  # else all distances take less time than keeping bounds
         self.spread: float | None = None
         self.tighten = n_clusters >= 16  # else all distances are hardly dearer than one
@@ -165,22 +168,27 @@ class Partition:
         if self.upper is not None:
             # What rounding can do to a squared distance that is put together from norms and a product of D terms.
             slack = self.eps * (4 + self.rows.shape[1] ** 0.5) * float(self.norms.max() + 2 * half.max())
-            if self.assigned is not None:
+            if self.bounded:
                 reach = self._reach(centers, slack)
         moved = 0
-        for tally in self.team.map(lambda *span: self._strip(span, centers, half, slack, reach), self.spans):
+        tallies = self.team.map(lambda *span: self._strip(span, centers, half, slack, reach), self.spans)
+        for tally in tallies:
             if tally.moved:
                 moved += tally.moved
                 self.sums += tally.sums
                 self.counts += tally.counts
                 self.mass = self.counts.double() if self.weights is None else self.mass + tally.mass
-        if self.upper is not None:
-            self.assigned = centers
-        elif self.pruned == "auto" and moved < len(self.labels) / 4 and self.worth_bounds:
-            self._keep_bounds()
+        self.assigned, self.bounded = centers, self.upper is not None
+        if self.pruned == "auto" and self.worth_bounds:
+            if self.upper is None and moved < self.few:
+                self._keep_bounds()
+            elif reach is not None and sum(tally.seen for tally in tallies) > 0.35 * len(self.labels):
+                self.upper = self.lower = None  # they spare too little: again when half as many rows move
+                self.few = moved / 2
         return moved
 
     def _keep_bounds(self) -> None:
+        self.bounded = False
         self.upper = torch.empty_like(self.norms)
         self.lower = torch.empty_like(self.norms)
 
@@ -203,10 +211,11 @@ class Partition:
         labels = self.labels[start:stop]
         found = None if reach is None else self._movable(start, stop, *reach)
         scores = torch.empty(min(self.size, stop - start), len(centers), dtype=self.rows.dtype, device=centers.device)
-        parts: list[
-            tuple[Tensor, ...]
-        ] = []  # of each block: its nearest centres and, with bounds, the scores' two least
-        if found is None or len(found) > 0.5 * len(labels):
+        parts: list[tuple[Tensor, ...]] = []  # of each block: its nearest centres and, with bounds, two distances
+        if self.upper is None:
+            large = self.size if isinstance(self.rows, Sharded) else stop - start
+            parts = [(self.rows.nearest(self.rows.tile(*tile), centers),) for tile in tiles(start, stop, large)]
+        elif found is None or len(found) > 0.5 * len(labels):
             found = None
             for a, b in tiles(start, stop, self.size):
                 parts += [self._nearest(self.rows.tile(a, b), self.norms[a:b], centers, half, scores)]
@@ -225,9 +234,9 @@ class Partition:
         old = labels if found is None else _of(labels, found)
         changed = _where(new != old)
         tally = Tally(centers.shape[0], centers.shape[1], centers.device)
-        tally.moved = len(changed)
+        tally.moved, tally.seen = len(changed), len(new)
         if len(changed):
-            new, old = _of(new, changed), _of(old, changed).long()
+            new, old = _of(new, changed).long(), _of(old, changed).long()
             where = changed if found is None else _of(found, changed)
             labels.index_copy_(0, where, new.int())
             for first, last in tiles(0, len(changed), self.size):
@@ -263,21 +272,19 @@ class Partition:
         return _of(ids, still) - start, self.rows.pick(block, still)
 
     def _nearest(self, block: Any, norms: Tensor, centers: Tensor, half: Tensor, scores: Tensor) -> tuple[Tensor, ...]:
-        """The nearest centre of each row of a block; with bounds also its squared distance, and the next one's."""
+        """The nearest centre of each row of a block, its squared distance, and that of the next one."""
         scores = self.rows.scores(block, centers, half, out=scores[: block.shape[0]])
-        if self.upper is not None and 16 <= len(centers) <= 128 and scores.device.type == "cpu":
+        if 16 <= len(centers) <= 128 and scores.device.type == "cpu":
             return self._packed(block, norms, centers, half, scores)
         # On a CPU numpy's argmin is several times faster than torch's.
         on_cpu = scores.device.type == "cpu"
         labels = torch.from_numpy(scores.numpy().argmin(1)) if on_cpu else scores.argmin(1)
-        if self.upper is None:
-            return (labels,)
         column = labels[:, None]
         best = scores.gather(1, column).squeeze(1)
         return labels, best.mul_(2).add_(norms), scores.scatter_(1, column, torch.inf).amin(1).mul_(2).add_(norms)
 
     def _packed(self, block: Any, norms: Tensor, centers: Tensor, half: Tensor, scores: Tensor) -> tuple[Tensor, ...]:
-        """The same with bounds and no more than 128 centres, in half of the time.
+        """The same for no more than 128 centres, in half of the time.
 
         Positive floating-point numbers sort as their bits do. The last bits of each distance give way to the number
         of its centre, so that the least of a row, which vector units find fast, brings its place along; rows whose
@@ -401,12 +408,12 @@ class Tally:
 
     Attributes
     ----------
-    moved : int
-        Rows that changed their cluster.
+    moved, seen : int
+        Rows that changed their cluster, and rows that were compared with all centres.
     """
 
     def __init__(self, n_clusters: int, n_features: int, device: torch.device) -> None:
-        self.moved = 0
+        self.moved = self.seen = 0
         self.sums = torch.zeros(n_clusters, n_features, dtype=torch.float64, device=device)
         self.counts = torch.zeros(n_clusters, dtype=torch.int64, device=device)
         self.mass = torch.zeros(n_clusters, dtype=torch.float64, device=device)

@@ -66,7 +66,7 @@ def row_keys(X: Any, team: Team | None = None, prepare: Prepare | None = None) -
             words = torch.from_numpy(_bits(block).view(np.int32)).long()
             keys[first:last] = (words @ wide).numpy().view(np.uint64)
 
-    (team or Team(None)).map(strip, strips(n))
+    (team or Team(None)).map(strip, strips(n, d))
     return keys
 
 
@@ -110,7 +110,7 @@ def plusplus(
     """
     n, d = rows.shape
     trials = n_local_trials or 2 + int(np.log(n_clusters))
-    spans = strips(n)
+    spans = strips(n, d)
     of_all = np.ones(n) if weights is None else weights.cpu().numpy()
     # Candidates measured at once: their distances take half of what the data take, or few megabytes.
     room = max(trials, min(trials * AHEAD, max(d // 2, (1 << 20) // n)))
@@ -296,7 +296,7 @@ def moments(rows: Rows, weights: Tensor | None, team: Team) -> Moments:
             total += rows.weighted_sum(block, mass.to(rows.device))
         return total
 
-    total = torch.stack(team.map(strip, strips(n))).sum(0)[0]
+    total = torch.stack(team.map(strip, strips(n, d))).sum(0)[0]
     mass = n if weights is None else float(weights.sum())
     mean = total / mass
     wide = norms.double()

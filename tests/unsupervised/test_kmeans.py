@@ -248,13 +248,15 @@ def test_bounds_spare_most_distances():
     for pruned in ("never", "always"):
         rows = rows_of(X, CPU)
         count = [0]
-        scores = rows.scores
 
-        def counted(block, *args, scores=scores, count=count, **kwargs):
-            count[0] += len(block)
-            return scores(block, *args, **kwargs)
+        def counted(found, count=count):
+            def call(block, *args, **kwargs):
+                count[0] += len(block)
+                return found(block, *args, **kwargs)
 
-        rows.scores = counted
+            return call
+
+        rows.scores, rows.nearest = counted(rows.scores), counted(rows.nearest)
         about = moments(rows, None, Team(None))
         start = torch.from_numpy(starts(X, 20))
         lloyd(rows, about.norms, None, start, max_iter=100, tol=0, team=Team(None), pruned=pruned)
@@ -327,7 +329,7 @@ def test_equal_rows_have_equal_keys_and_others_have_not():
 
 def test_strips_cover_all_rows_once():
     for n in (1, 4095, 4096, 8192, 100_000, 1_000_001):
-        covered = [i for span in strips(n) for i in (span[0], span[1])]
+        covered = [i for span in strips(n, 50) for i in (span[0], span[1])]
         assert covered[0] == 0
         assert covered[-1] == n
         assert covered[1:-1:2] == covered[2::2]
@@ -401,5 +403,5 @@ def test_bad_shards_are_refused_by_name(tmp_path):
 def test_a_team_leaves_no_thread_and_no_setting_behind():
     before = torch.get_num_threads()
     with team(2, 1e9) as threads:
-        assert threads.map(lambda a, b: b - a, strips(100_000)) == [b - a for a, b in strips(100_000)]
+        assert threads.map(lambda a, b: b - a, strips(100_000, 100)) == [b - a for a, b in strips(100_000, 100)]
     assert torch.get_num_threads() == before

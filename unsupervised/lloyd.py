@@ -145,7 +145,8 @@ class Partition:
         self.eps = float(torch.finfo(rows.dtype).eps)
         self.bounded = False  # the bounds are of these labels
         self.few = n / 20  # rows, fewer than which must move for bounds to be begun with
-        self.worth_bounds = n * d * n_clusters > 1 << 23  # else all distances take less time than keeping bounds
+        # Else all distances take less time than keeping bounds.
+        self.worth_bounds = d * n_clusters >= 2048 and n * d * n_clusters > 1 << 23
         self.spread: float | None = None
         self.tighten = n_clusters >= 16  # else all distances are hardly dearer than one
 
@@ -182,7 +183,7 @@ class Partition:
         if self.pruned == "auto" and self.worth_bounds:
             if self.upper is None and moved < self.few:
                 self._keep_bounds()
-            elif reach is not None and sum(tally.seen for tally in tallies) > 0.35 * len(self.labels):
+            elif reach is not None and sum(tally.seen for tally in tallies) > 0.25 * len(self.labels):
                 self.upper = self.lower = None  # they spare too little: again when half as many rows move
                 self.few = moved / 2
         return moved

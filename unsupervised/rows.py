@@ -28,6 +28,7 @@ from sandbox.training.device import threads
 from unsupervised.shards import Shards
 
 CACHED = 1 << 19  # numbers of a tile and its scores together: two megabytes, a core's cache
+COMPILED = 1024  # numbers of all centres, fewer than which scikit-learn's compiled loop is faster than MKL and numpy
 T = TypeVar("T")
 Prepare = Callable[[NDArray[Any]], NDArray[Any]]
 Span = tuple[int, int]  # rows from the first up to, not including, the second
@@ -114,11 +115,17 @@ class Dense:
         return self.take(ids)
 
     def nearest(self, block: Tensor, centers: Tensor) -> Tensor:
-        if block.device.type != "cpu":
-            half = (centers * centers).sum(1) / 2
-            pieces = block.split(tile_size(len(centers), block.device))
-            return torch.cat([(half - piece @ centers.t()).argmin(1).int() for piece in pieces])
-        return _compiled(lloyd_iter_chunked_dense, block.numpy(), centers.numpy())
+        n, on_cpu = len(block), block.device.type == "cpu"
+        if on_cpu and centers.numel() < COMPILED:
+            return _compiled(lloyd_iter_chunked_dense, block.numpy(), centers.numpy())
+        half, size = (centers * centers).sum(1) / 2, tile_size(sum(centers.shape), block.device)
+        scores = torch.empty(min(n, size), len(centers), dtype=block.dtype, device=block.device)
+        labels = torch.empty(n, dtype=torch.int32, device=block.device)
+        for start, stop in tiles(0, n, size):
+            found = self.scores(block[start:stop], centers, half, out=scores[: stop - start])
+            # On a CPU numpy's argmin is several times faster than torch's.
+            labels[start:stop] = torch.from_numpy(found.numpy().argmin(1)) if on_cpu else found.argmin(1)
+        return labels
 
     def scores(self, block: Tensor, centers: Tensor, half: Tensor, out: Tensor) -> Tensor:
         return torch.addmm(half, block, centers.t(), alpha=-1, out=out)
@@ -277,13 +284,23 @@ def team(n_threads: int, work: float) -> Iterator[Team]:
     n_threads : int
     work : float
         Multiplications of one pass over the data; with little of it, other threads are more trouble than help.
+
+    Raises
+    ------
+    MemoryError
+        If a GPU's memory does not suffice.
     """
     with threads(1):
-        if n_threads == 1 or work < 1 << 22:
-            yield Team(None)
-            return
-        with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield Team(pool)
+        try:
+            if n_threads == 1 or work < 1 << 22:
+                yield Team(None)
+            else:
+                with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                    yield Team(pool)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(
+                "the GPU has no memory left, not even for small tiles: use device='cpu', or fewer clusters"
+            ) from error
 
 
 def strips(n: int, width: int, most: int = 16) -> list[Span]:
@@ -307,9 +324,10 @@ def strips(n: int, width: int, most: int = 16) -> list[Span]:
 
 
 def tile_size(width: int, device: torch.device) -> int:
-    """Rows whose numbers and scores, `width` of them each, stay in the cache (or fill a GPU)."""
+    """Rows whose numbers and scores, `width` of them each, stay in the cache; of a GPU, in what memory it has free."""
     if device.type == "cuda":
-        return max(1024, (1 << 26) // width)
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(128, min(1 << 26, free // 32) // width)
     return min(16384, max(128, CACHED // width))
 
 

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from unsupervised import BisectingKMeans, KMeans, MiniBatchKMeans, Shards, SphericalKMeans, k_means, kmeans_plusplus
 from unsupervised.lloyd import Partition, lloyd
-from unsupervised.rows import Dense, Team, rows_of, strips, team
+from unsupervised.rows import Dense, Team, rows_of, strips, team, tile_size
 from unsupervised.seeding import moments, ordering, plusplus, row_keys
 
 ALGORITHMS = ["lloyd", "elkan", "auto"]
@@ -398,6 +398,15 @@ def test_bad_shards_are_refused_by_name(tmp_path):
         KMeans(2).fit(np.eye(2)).predict(Shards([np.zeros((2, 3))]))
     with pytest.raises(TypeError, match="in memory"):
         BisectingKMeans(2).fit(Shards([np.eye(2)]))
+
+
+def test_a_gpu_gets_the_tiles_that_fit_and_else_an_error(monkeypatch):
+    gpu = torch.device("cuda")
+    for free, rows in ((80 << 30, (1 << 26) // 100), (1 << 20, (1 << 15) // 100), (0, 128)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
+        assert tile_size(100, gpu) == rows
+    with pytest.raises(MemoryError, match="device='cpu'"), team(1, 1):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
 
 def test_a_team_leaves_no_thread_and_no_setting_behind():

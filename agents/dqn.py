@@ -247,9 +247,9 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
     def _refilled(self) -> bool:
         """Whether there is enough to learn from: an agent that was loaded begins with an empty replay."""
         buffer: Any = self.replay_buffer
-        if self.num_timesteps <= self.learning_starts:  # `learn` would not ask yet: somebody else does
-            return buffer.size() > 0
         wanted = min(self.learning_starts, buffer.buffer_size * buffer.n_envs)
+        if self.num_timesteps <= self.learning_starts:  # `learn` would not ask yet: somebody else does
+            wanted = 1
         return buffer.size() * buffer.n_envs >= max(wanted, 1)
 
     def _watch_support(self, head: Categorical, rewards: Any, discounts: Any, after: Any) -> None:

@@ -112,10 +112,10 @@ def evaluate(
             if normalizer is not None:
                 rewards = normalizer.get_original_reward()
             so_far += rewards, np.ones(envs.num_envs)
-            endless = so_far[1] >= MAX_STEPS
+            endless = (so_far[1] >= MAX_STEPS) & (todo > 0)
             if endless.any():
                 warnings.warn(f"an episode of {MAX_STEPS:,} steps did not end: it counts as it stands", stacklevel=2)
-            for i in np.flatnonzero((starts | endless) & (todo > 0)):
+            for i in np.flatnonzero((starts & (todo > 0)) | endless):
                 # A monitor's word goes first: under a wrapper that clips rewards, or ends an episode with a life, only
                 # it knows what an episode and its return are.
                 if monitored and "episode" not in infos[i] and not endless[i]:

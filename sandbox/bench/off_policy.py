@@ -24,7 +24,7 @@ REPLAY = "a replay of a million"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    listing = "\n".join(f"  {case}" for case in CASES)
+    listing = "\n".join(f"  {case}" for case in (*CASES, REPLAY))
     parser = Parser(prog="sandbox bench off-policy", description=__doc__, epilog=f"cases:\n{listing}")
     parser.add_argument("--repeats", type=count, default=3, metavar="N", help="seeds of each case; default 3")
     parser.add_argument("--case", choices=[*CASES, REPLAY], metavar="CASE", help="only one of those below")

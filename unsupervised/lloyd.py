@@ -147,6 +147,7 @@ class Partition:
         self.few = n / 20  # rows, fewer than which must move for bounds to be begun with
         # Else all distances take less time than keeping bounds.
         self.worth_bounds = d * n_clusters >= 2048 and n * d * n_clusters > 1 << 23
+        self.largest = float(norms.max())
         self.spread: float | None = None
         self.tighten = n_clusters >= 16  # else all distances are hardly dearer than one
 
@@ -168,7 +169,7 @@ class Partition:
         slack, reach = 0.0, None
         if self.upper is not None:
             # What rounding can do to a squared distance that is put together from norms and a product of D terms.
-            slack = self.eps * (4 + self.rows.shape[1] ** 0.5) * float(self.norms.max() + 2 * half.max())
+            slack = self.eps * (4 + self.rows.shape[1] ** 0.5) * (self.largest + 2 * float(half.max()))
             if self.bounded:
                 reach = self._reach(centers, slack)
         moved = 0
@@ -197,6 +198,7 @@ class Partition:
         """How far each centre went, how far the furthest other one, and half of the way to the nearest other [K]."""
         assert self.assigned is not None
         went = torch.linalg.vector_norm(centers - self.assigned, dim=1) * (1 + 8 * self.eps)
+        went += 8 * self.eps * self.largest**0.5  # what adding it to a bound can round away
         others = went.max().expand_as(went).clone()
         if len(went) > 1:
             first, second = went.topk(2).values
@@ -255,8 +257,8 @@ class Partition:
         assert self.lower is not None
         upper, lower = self.upper[start:stop], self.lower[start:stop]
         labels = self.labels[start:stop].long()
-        upper.add_(_of(went, labels)).mul_(1 + 2 * self.eps)
-        lower.sub_(_of(others, labels)).mul_(1 - 2 * self.eps)
+        upper += _of(went, labels)
+        lower -= _of(others, labels)
         return _where(upper >= torch.maximum(lower, _of(apart, labels)))
 
     def _tightened(

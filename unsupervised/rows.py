@@ -304,7 +304,7 @@ def team(n_threads: int, work: float) -> Iterator[Team]:
 
 
 def strips(n: int, width: int, most: int = 16) -> list[Span]:
-    """The rows divided into at most `most` spans, each with work enough that dividing it is of use.
+    """The rows divided into spans with work enough to be worth dividing: 1, 2, 4 … and at most `most` of them.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def strips(n: int, width: int, most: int = 16) -> list[Span]:
     >>> strips(10_000, 500)
     [(0, 5000), (5000, 10000)]
     """
-    count = max(1, min(most, n * width >> 21))
+    count = 1 << max(1, min(most, n * width >> 21)).bit_length() - 1
     edges = [n * i // count for i in range(count + 1)]
     return list(pairwise(edges))
 

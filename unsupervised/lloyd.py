@@ -171,7 +171,7 @@ class Partition:
             # What rounding can do to a squared distance that is put together from norms and a product of D terms.
             slack = self.eps * (4 + self.rows.shape[1] ** 0.5) * (self.largest + 2 * float(half.max()))
             if self.bounded:
-                reach = self._reach(centers, slack)
+                reach = self._reach(centers)
         moved = 0
         tallies = self.team.map(lambda *span: self._strip(span, centers, half, slack, reach), self.spans)
         for tally in tallies:
@@ -194,7 +194,7 @@ class Partition:
         self.upper = torch.empty_like(self.norms)
         self.lower = torch.empty_like(self.norms)
 
-    def _reach(self, centers: Tensor, slack: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _reach(self, centers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """How far each centre went, how far the furthest other one, and half of the way to the nearest other [K]."""
         assert self.assigned is not None
         went = torch.linalg.vector_norm(centers - self.assigned, dim=1) * (1 + 8 * self.eps)
@@ -203,8 +203,9 @@ class Partition:
         if len(went) > 1:
             first, second = went.topk(2).values
             others[went == first] = second if int((went == first).sum()) == 1 else first
-        apart = torch.cdist(centers.double(), centers.double()).fill_diagonal_(torch.inf).amin(1).to(went.dtype)
-        return went, others, (apart / 2) * (1 - 8 * self.eps) - slack**0.5 * self.eps
+        wide, exact = centers.double(), "donot_use_mm_for_euclid_dist"
+        apart = torch.cdist(wide, wide, compute_mode=exact).fill_diagonal_(torch.inf).amin(1).to(went.dtype)
+        return went, others, (apart / 2) * (1 - 8 * self.eps)
 
     def _strip(
         self, span: Span, centers: Tensor, half: Tensor, slack: float, reach: tuple[Tensor, ...] | None
@@ -305,6 +306,7 @@ class Partition:
             again = torch.empty(len(close), len(centers), dtype=scores.dtype)
             again = self.rows.scores(self.rows.pick(block, close), centers, half, out=again)
             labels.index_copy_(0, close, torch.from_numpy(again.numpy().argmin(1)))
+            next_least.index_copy_(0, close, _of(least, close))  # which of the two is the next one is open
         best = least.bitwise_or_(low).view(scores.dtype).mul_(2)  # no less than it was
         return labels, best, next_least.bitwise_and_(~low).view(scores.dtype).mul_(2)  # no more
 

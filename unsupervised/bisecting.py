@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import cluster
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from unsupervised.kmeans import Seeded
 from unsupervised.lloyd import Partition, lloyd
 from unsupervised.minibatch import on_the_cpu
 from unsupervised.rows import Team, rows_of, team
-from unsupervised.seeding import canonical, row_keys
+from unsupervised.seeding import row_keys
 from unsupervised.shards import Shards
 
 
@@ -104,22 +103,7 @@ class BisectingKMeans(Seeded, cluster.BisectingKMeans):  # type: ignore[misc]
         on_the_cpu(self)
         if isinstance(X, Shards):
             raise TypeError("BisectingKMeans needs all rows in memory: use KMeans for shards")
-        given = X
-        X = validate_data(
-            self,
-            X,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            order="C",
-            accept_large_sparse=False,
-        )
-        if X.shape[0] < self.n_clusters:
-            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
-        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        rows, mass = canonical(X, weights, self.n_clusters)
-        super().fit(rows, sample_weight=mass)
-        validate_data(self, given, skip_check_array=True)  # the names of the features, which `rows` has not
-        self.labels_ = self.predict(X)
+        self.labels_ = self.predict(self._fit_distinct(X, sample_weight))
         return self
 
     def _keys(self, X: Any, threads: Team) -> NDArray[np.uint64]:

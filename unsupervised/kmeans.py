@@ -36,7 +36,7 @@ from torch import Tensor
 from sandbox.training.device import pick_device
 from unsupervised.lloyd import Partition, Result, lloyd, means
 from unsupervised.rows import Rows, Team, rows_of, team, tiles
-from unsupervised.seeding import Moments, at_random, moments, ordering, plusplus, row_keys
+from unsupervised.seeding import Moments, at_random, canonical, moments, ordering, plusplus, row_keys
 from unsupervised.shards import Shards
 
 SMALL = 1 << 23  # multiplications of one iteration, below which scikit-learn's compiled loop is the faster one
@@ -72,6 +72,29 @@ class Seeded:
         with team(_openmp_effective_n_threads(), X.shape[0] * X.shape[1] * n_clusters) as threads:
             ids = drawn(rows, norms, weights, n_clusters, init, random_state, threads, self._keys(X, threads))
         return rows.dense(torch.from_numpy(ids)).numpy()  # type: ignore[no-any-return]
+
+    def _fit_distinct(self, X: Any, sample_weight: ArrayLike | None) -> Any:
+        """Fit as scikit-learn does, the rows that differ, each with the weight of all equal to it; X, checked."""
+        checked = self._validated(X, reset=True)
+        n_clusters = self.n_clusters  # type: ignore[attr-defined]
+        if checked.shape[0] < n_clusters:
+            raise ValueError(f"n_samples={checked.shape[0]} should be >= n_clusters={n_clusters}.")
+        weights = _check_sample_weight(sample_weight, checked, dtype=checked.dtype, ensure_non_negative=True)
+        rows, mass = canonical(checked, weights, n_clusters)
+        super().fit(rows, sample_weight=mass)  # type: ignore[misc]
+        validate_data(self, X, skip_check_array=True)  # the names of the features, which `rows` has not
+        return checked
+
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            order="C",
+            accept_large_sparse=False,
+        )
 
     def _keys(self, X: Any, threads: Team) -> NDArray[np.uint64]:
         """A number for each row, the same for equal rows, in whose order they are drawn."""
@@ -351,15 +374,7 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
                     "features as input."
                 )
             return X
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            order="C",
-            accept_large_sparse=False,
-        )
+        return self._validated(X, reset=reset)
 
     def _weights_in(self, sample_weight: ArrayLike | None, X: Any) -> Tensor | None:
         """Weights float64 [N], or None for all 1."""

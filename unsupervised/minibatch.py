@@ -10,11 +10,9 @@ from numpy.typing import ArrayLike
 from sklearn import cluster
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from sandbox.training.device import pick_device
 from unsupervised.kmeans import Seeded
-from unsupervised.seeding import canonical
 from unsupervised.shards import Shards
 
 
@@ -106,21 +104,7 @@ n_init, reassignment_ratio
         on_the_cpu(self)
         if isinstance(X, Shards):
             raise TypeError("fit draws batches from all rows: call partial_fit(shards), or use KMeans")
-        given = X
-        X = validate_data(
-            self,
-            X,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            order="C",
-            accept_large_sparse=False,
-        )
-        if X.shape[0] < self.n_clusters:
-            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
-        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        rows, mass = canonical(X, weights, self.n_clusters)
-        super().fit(rows, sample_weight=mass)
-        validate_data(self, given, skip_check_array=True)  # the names of the features, which `rows` has not
+        X = self._fit_distinct(X, sample_weight)
         if self.compute_labels:
             self.labels_ = self.predict(X)
         return self

@@ -70,7 +70,8 @@ class Seeded:
         weights = torch.from_numpy(np.asarray(sample_weight, np.float64))
         rows = rows_of(X, torch.device("cpu"))
         with team(_openmp_effective_n_threads(), X.shape[0] * X.shape[1] * n_clusters) as threads:
-            ids = drawn(rows, norms, weights, n_clusters, init, random_state, threads, self._keys(X, threads))
+            keys = self._keys(X, threads)
+            ids = drawn(rows, norms, weights, n_clusters, init, random_state, threads, keys, ordering(keys))
         return rows.dense(torch.from_numpy(ids)).numpy()  # type: ignore[no-any-return]
 
     def _fit_distinct(self, X: Any, sample_weight: ArrayLike | None) -> Any:
@@ -110,9 +111,9 @@ def drawn(
     random_state: np.random.RandomState,
     threads: Team,
     keys: NDArray[np.uint64],
+    order: NDArray[np.intp],
 ) -> NDArray[np.intp]:
     """The rows that are the first centres [K], by ``"k-means++"`` or ``"random"``."""
-    order = ordering(keys)
     if init == "k-means++":
         return plusplus(rows, norms, weights, n_clusters, random_state, order, threads)
     each = np.ones(len(keys)) if weights is None else weights.cpu().numpy()
@@ -256,12 +257,13 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
             rows, about, offset = self._measured(X, weights, device, threads)
             self._tol = self.tol * about.variance
             keys = row_keys(X, threads, self._prepared) if isinstance(init, str) else np.empty(0, np.uint64)
+            order = ordering(keys)
             weights = None if weights is None else weights.to(device)
 
             best: Result | None = None
             for _ in range(self._n_init):
                 if isinstance(init, str):
-                    ids = drawn(rows, about.norms, weights, self.n_clusters, init, random_state, threads, keys)
+                    ids = drawn(rows, about.norms, weights, self.n_clusters, init, random_state, threads, keys, order)
                     centers = rows.dense(torch.from_numpy(ids).to(device))
                 else:
                     first = super()._init_centroids(X, np.empty(0), init, random_state, np.empty(0))

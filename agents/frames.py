@@ -22,6 +22,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.replay import look_ahead
+from sandbox.training.device import free_memory
 
 SPARE_STACKS = 16  # room for the starts of episodes in a small replay; in a large one the 4 % count
 
@@ -394,20 +395,6 @@ def check_room(needed_bytes: int, what: str) -> None:
             "smaller buffer_size=, keep the frames in a file with replay_path=, or, where whole stacks of pictures are "
             "stored, store each frame once (FrameReplay)"
         )
-
-
-def free_memory() -> int | None:
-    """Bytes that can be taken without swapping; None where that can't be told."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        import psutil
-    except ImportError:
-        return None
-    return int(psutil.virtual_memory().available)
 
 
 def _rows(buffer_size: int, n_envs: int) -> int:

@@ -6,7 +6,6 @@ from `sandbox.zoo`. `ZooFeatures` lets any encoder of the zoo be the eyes of any
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from torch import Tensor, nn
 
 from sandbox import zoo
 from sandbox.training.device import light_optimizers, private_seed
-from sandbox.zoo.contracts import Encoder, Recurrent, Sequence, scaled
-from sandbox.zoo.names import resolve
+from sandbox.zoo import given
+from sandbox.zoo.contracts import Decoder, Encoder, Recurrent, Sequence, scaled
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
 ACTIVATIONS = {
@@ -179,7 +178,7 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
             "agents.PPO or agents.A2C with encoder=, and can't be the features extractor of another"
         )
     try:
-        module = from_zoo(encoder, in_shape=shape)
+        module = given.from_given(encoder, in_shape=shape)
     except TypeError as error:
         raise ValueError(f"encoder={encoder!r}: {error}") from None
     if not isinstance(getattr(module, "out_features", None), int):
@@ -192,50 +191,23 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
     return module
 
 
-def from_zoo(encoder: str | Path | dict[str, Any] | nn.Module, **kwargs: Any) -> Any:
-    """The network that a name, a file, a specification or a module stands for; a module is copied.
-
-    Parameters
-    ----------
-    encoder : str, Path, dict or nn.Module
-    **kwargs
-        To build it with, where it is built and its specification does not say otherwise.
-    """
-    if isinstance(encoder, nn.Module):
-        return copy.deepcopy(encoder)
-    if isinstance(encoder, dict):
-        return zoo.build(_specified(encoder), **{**kwargs, **encoder.get("kwargs", {})})
-    return zoo.load(encoder) if is_file(encoder) else zoo.build(str(encoder), **kwargs)
-
-
 def kind_of(encoder: str | Path | dict[str, Any] | nn.Module) -> type:
-    """The class of the network that `from_zoo` would give.
+    """The class of the network that `sandbox.zoo.given.from_given` would give, for an agent.
+
+    Raises
+    ------
+    ValueError
+        If it is a decoder.
 
     Examples
     --------
     >>> kind_of("lstm").__name__
     'LSTM'
     """
-    if isinstance(encoder, dict):
-        return resolve(_specified(encoder))
-    if isinstance(encoder, nn.Module) or is_file(encoder):
-        return type(encoder if isinstance(encoder, nn.Module) else zoo.load(encoder))
-    return resolve(str(encoder))
-
-
-def _specified(encoder: dict[str, Any]) -> str:
-    """The name in a specification, which has nothing but a name and keywords."""
-    if "name" not in encoder or encoder.keys() - {"name", "kwargs"} or not isinstance(encoder.get("kwargs", {}), dict):
-        raise ValueError(
-            f"encoder={encoder}: a specification is a name of the zoo and its keywords, such as "
-            "{'name': 'lstm', 'kwargs': {'out_features': 64}}"
-        )
-    return encoder["name"]
-
-
-def is_file(encoder: str | Path) -> bool:
-    """Whether the word means a file, not a name of the zoo."""
-    return bool(Path(encoder).suffix) or "/" in str(encoder)
+    kind = given.kind_of(encoder)
+    if issubclass(kind, Decoder):
+        raise ValueError(f"encoder={kind.__name__} is a decoder: it goes from features to pictures, not back")
+    return kind
 
 
 def with_encoder(policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: bool) -> dict[str, Any] | None:

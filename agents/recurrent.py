@@ -24,13 +24,13 @@ from agents.policies import (
     ActorCriticPolicy,
     MultiInputActorCriticPolicy,
     ZooNetworks,
-    from_zoo,
     kind_of,
     with_encoder,
 )
 from agents.rollout import Samples
 from sandbox.training.device import precision
 from sandbox.zoo.contracts import Recurrent, Sequence
+from sandbox.zoo.given import from_given
 from sandbox.zoo.transformer import Window
 
 CONTEXT = 32  # steps that a transformer given by its name remembers
@@ -65,7 +65,7 @@ def as_memory(memory: Any, in_features: int) -> Recurrent:
         If there is no such network, or it takes another number of features.
     """
     short = {"max_length": CONTEXT} if issubclass(kind_of(memory), Sequence) else {}
-    module = from_zoo(memory, in_features=in_features, **short)
+    module = from_given(memory, in_features=in_features, **short)
     if module.in_features != in_features:
         raise ValueError(f"the encoder takes {module.in_features} features a step, but here a step has {in_features}")
     return Window(module) if isinstance(module, Sequence) else module

@@ -33,8 +33,24 @@ CLUSTERERS = {
     "spherical": ("unsupervised:SphericalKMeans", "k-means of directions: rows are alike that point the same way"),
     "bisecting": ("unsupervised:BisectingKMeans", "k-means in two, again and again: a tree of clusters"),
 }
+FITTERS = {
+    "autoencoder": ("unsupervised:Autoencoder", "compress samples to a few numbers, starting from PCA"),
+    "denoising": ("unsupervised:DenoisingAutoencoder", "restore samples from noisy ones"),
+    "sparse": ("unsupervised:SparseAutoencoder", "a code of many units, few of them active"),
+    "contractive": ("unsupervised:ContractiveAutoencoder", "a code that changes little when a sample does"),
+    "variational": ("unsupervised:VariationalAutoencoder", "a code to draw new samples from"),
+    "vq": ("unsupervised:VQAutoencoder", "a code of words out of a book"),
+    "masked": ("unsupervised:MaskedAutoencoder", "draw the patches of pictures that are hidden"),
+    "sequence": ("unsupervised:SequenceAutoencoder", "compress series and sound by recurrent networks"),
+    "gan": ("unsupervised:GAN", "make samples that can't be told from real ones"),
+    "classifier": ("unsupervised:Classifier", "learn labels, or fine-tune an encoder that learned without"),
+}
 BENCHES = {
     "atari": ("sandbox.bench.atari", "PPO and A2C on an Atari game against Stable-Baselines3's"),
+    "autoencoder": (
+        "sandbox.bench.autoencoder",
+        "autoencoders against a plain PyTorch loop, PCA, and a random encoder: speed, error, probes",
+    ),
     "kmeans": ("sandbox.bench.kmeans", "k-means against scikit-learn's: seeding, Lloyd, whole fits, memory, inertia"),
     "learning": ("sandbox.bench.learning", "what the presets reach, over seeds, beside random actions"),
     "off-policy": ("sandbox.bench.off_policy", "DQN on CartPole and Pong against Stable-Baselines3's"),
@@ -47,18 +63,23 @@ BENCHES = {
     ),
 }
 DEMOS = {
+    "autoencoder_digits": "digits as two numbers each: the map, and what a walk across it looks like",
     "bicycle": "learning to ride a bicycle, and a GIF of the ride",
     "cartpole_ppo": "the library in a page: train PPO, evaluate it, draw an episode",
     "cluster_digits": "digits in ten clusters, found without a label: centres, typical members, odd ones",
     "colours": "a photo in eight colours, before and after, with the palette",
+    "denoise_photo": "a photo with noise over it, cleaned by a network that never saw it clean elsewhere",
+    "gan_digits": "digits that nobody wrote: a generator and a discriminator, and how it learned",
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "kmeans_step_by_step": "the textbook's loop as a GIF: assign, re-centre, repeat",
     "masked_actions": "a taxi learns faster when it knows which actions are pointless",
     "pole_from_pixels": "a pole balanced from pixels (minutes)",
+    "pong_latents": "a walk through what an autoencoder has learned of Pong, and what it knows of the ball",
     "pong_ppo": "PPO learns Pong from the screen (over an hour, or as many steps as you say)",
     "pong_dqn": "deep Q-learning on Pong, with a replay that keeps each frame once (hours, or as many steps as you say)",  # noqa: E501
     "rainbow_switches": "what each idea of Rainbow adds to deep Q-learning, as a bar chart (minutes)",
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
+    "see_in_3d": "faces of data: three numbers for each digit, turning",
     "states": "the states that an agent visits in clusters, and a typical moment of each",
     "value_map": "the value of every position and speed of MountainCar, learned and drawn",
     "value_table": "Q-learning walks along the cliff, SARSA keeps away: their tables, drawn side by side",
@@ -116,6 +137,28 @@ A run folder has the labels (labels.npy), the centres (model/), a summary and pi
 """
 
 
+FIT_EXAMPLES = """\
+DATA is one of
+  digits, patches, atari:Pong, mnist ...   a data set by its name, see `sandbox list`
+  rows.npy, rows.npz:name, rows.csv        rows of numbers, or pictures [N, H, W] or [N, H, W, 3]
+  pictures/                                a folder of pictures; in subfolders, which are then their labels
+  music.wav, sounds/                       sound, cut into windows
+
+examples:
+  sandbox fit autoencoder digits                    each digit as two numbers: a map of them
+  sandbox fit autoencoder digits --n-components 3   and as three, turning
+  sandbox fit variational digits --n-components 8   new digits
+  sandbox fit autoencoder atari:Pong --n-components 32 --max-iter 20
+  sandbox fit denoising patches --noise mask --n 5000
+  sandbox fit sequence music.wav --cell lstm
+
+A run folder has the estimator and its encoder (model/), the codes, a judgement on samples held out, and pictures.
+  sandbox.fit.load("runs/autoencoder/digits_1").transform(X)                          in Python
+  sandbox train baselines/Pong-v0 --encoder runs/autoencoder/atari-Pong_1/model/encoder.safetensors
+                                                    where the pictures have one shape; see README
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
@@ -123,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "eval": (evaluate, "play full episodes with a trained agent"),
         "watch": (watch, "see a trained agent play: in a window, as a GIF, in the terminal"),
         "cluster": (cluster, "group rows, pictures or colours by k-means, and draw what was found"),
-        "list": (list_all, "algorithms, clusterers, encoders, environments, presets, benches, demos"),
+        "fit": (fit, "learn codes without labels: autoencoders of all kinds, GANs; look at them, hand them on"),
+        "list": (list_all, "algorithms, clusterers, estimators, encoders, environments, presets, benches, demos"),
         "bench": (bench, "measure ours against the peer, on the same work"),
         "demo": (demo, "run a short program that is meant to be read and copied"),
     }
@@ -188,7 +232,7 @@ def train(typed: list[str]) -> int:
 
     resumed = _resumed(argv)
     name = resumed.config["algorithm"] if resumed else _algorithm_among(argv)
-    algorithm = _algorithm(name)
+    algorithm = _imported(ALGORITHMS[name])
     add_signature(parser, algorithm.__init__, f"settings of {name}", skip=NOT_FLAGS)
     args = vars(parser.parse(argv))
     if args["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
@@ -435,18 +479,13 @@ def _trained(folder: Path, best: bool) -> tuple[Run, Any]:
     run = _open(folder)
     _known_env(run.config["env_id"])
     try:
-        return run, trained(_algorithm(run.config["algorithm"]), run, best)
+        return run, trained(_imported(ALGORITHMS[run.config["algorithm"]]), run, best)
     except FileError as error:
         raise UsageError(str(error)) from error
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(_needs(run.config["env_id"], error)) from error
     except (AssertionError, ValueError, TypeError) as error:
         raise UsageError(f"{run.folder / 'config.yml'}: {' '.join(str(error).split())}") from error
-
-
-def _algorithm(name: str) -> Any:
-    module, attribute = ALGORITHMS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def evaluate(argv: list[str]) -> int:
@@ -546,7 +585,7 @@ def cluster(typed: list[str]) -> int:
     first = Parser(prog="sandbox cluster", add_help=False)
     first.add_argument("--method", type=_method, default="kmeans")
     name = first.parse_known_args(typed)[0].method
-    estimator = _clusterer(name)
+    estimator = _imported(CLUSTERERS[name][0])
     skip = ("n_clusters", "random_state", "verbose", "copy_x", "compute_labels")
     add_signature(parser, estimator.__init__, f"settings of {name}", skip=skip)
     args = vars(parser.parse(typed))
@@ -569,23 +608,39 @@ def cluster(typed: list[str]) -> int:
 
 def _cluster(estimator: Any, config: dict[str, Any], root: Path, command: Sequence[str]) -> int:
     from sandbox import cluster as runs
+
+    def open_data() -> Any:
+        size = config["size"] and tuple(config["size"])
+        return runs.open_rows(config["data"], size, config["grey"], config["pixels"], config["algorithm"] == "kmeans")
+
+    settings = {**config["settings"], **({} if config["k"] == "auto" else {"n_clusters": config["k"]})}
+    return _fitted(runs, open_data, estimator, config, settings, root, command)
+
+
+def _fitted(
+    runs: Any,
+    open_data: Callable[[], Any],
+    estimator: Any,
+    config: dict[str, Any],
+    settings: dict[str, Any],
+    root: Path,
+    command: Sequence[str],
+) -> int:
+    """Open the data, fit, and keep what was found: whatever goes wrong is one line, and leaves nothing behind."""
     from sandbox.training.device import pick_device
 
     place = next(place for place in (root, *root.parents) if place.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise UsageError(f"{root}: no run folder can be made there ({place} is no folder to write in)")
-    k, size = config["k"], config["size"] and tuple(config["size"])
     try:
         pick_device(config["settings"].get("device", "auto"))
-        in_passes = config["algorithm"] == "kmeans"
-        rows = runs.open_rows(config["data"], size, config["grey"], config["pixels"], in_passes)
+        rows = open_data()
     except (ValueError, ImportError) as error:
         raise UsageError(" ".join(str(error).split())) from error
     print(f"{config['algorithm']} on {config['data']}: {rows}, seed {config['seed']}", flush=True)
-    settings = {**config["settings"], "random_state": config["seed"], **({} if k == "auto" else {"n_clusters": k})}
     try:
-        found = runs.fit(estimator(**settings), config, rows)
-    except (ValueError, TypeError, MemoryError) as error:
+        found = runs.fit(estimator(**settings, random_state=config["seed"]), config, rows)
+    except (ValueError, TypeError, MemoryError, FloatingPointError) as error:
         raise UsageError(_first_words(error)) from error
     try:
         run = runs.keep(found, config, rows, root, command)
@@ -596,6 +651,52 @@ def _cluster(estimator: Any, config: dict[str, Any], root: Path, command: Sequen
     return 0
 
 
+def fit(typed: list[str]) -> int:
+    argv = join_dotted(typed)
+    kinds = "\n".join(f"  {name:13s}{text}" for name, (_, text) in FITTERS.items())
+    parser = Parser(
+        prog="sandbox fit",
+        usage="sandbox fit KIND DATA [flags]",
+        description="Learn codes of data by a network, judge them on samples held out, and draw them in a run folder.",
+        epilog=f"KIND is one of\n{kinds}\n\n{FIT_EXAMPLES}",
+    )
+    parser.add_argument("words", nargs="*", metavar="KIND DATA", help="what to learn, and from what; see below")
+    for flag, kind, metavar, text in (
+        ("--n", count, "N", "samples; of games 4000 by default, of patches 20000, else all there are"),
+        ("--size", _size, "HxW", "of pictures: 48x64, or 32 for a square; of games 84x84 by default"),
+        ("--grey", _true_or_false, "true|false", "pictures in grey; default of games, and where all of them are"),
+        ("--seed", whole, "INT", "of everything random; default 0"),
+        ("--out", Path, "FOLDER", "where run folders go; default runs"),
+    ):
+        parser.add_argument(flag, type=kind, metavar=metavar, help=text)
+    word = next((word for word in argv if not word.startswith("-")), None)
+    if word is not None and word not in FITTERS:
+        raise UsageError(f"unknown kind {word!r}{nearest(word, FITTERS)}; see `sandbox fit --help`")
+    estimator = _imported(FITTERS[word or "autoencoder"][0])
+    skip = ("random_state", "verbose", "image_shape")
+    add_signature(parser, estimator.__init__, f"settings of {word or 'autoencoder'}", skip=skip)
+    args = vars(parser.parse(argv))
+    if len(args["words"]) != 2:
+        raise UsageError("what, and from which data? For example: sandbox fit autoencoder digits")
+    own = {action.dest for action in parser._action_groups[1]._group_actions} | {"words"}
+    config = {
+        "algorithm": args["words"][0],
+        "data": args["words"][1],
+        "seed": args["seed"] or 0,
+        **{key: args[key] for key in ("n", "size", "grey")},
+        "settings": {key: value for key, value in args.items() if key not in own},
+    }
+    from sandbox import fit as runs
+
+    def open_data() -> Any:
+        size = config["size"] and tuple(config["size"])
+        return runs.open_samples(config["data"], config["n"], size, config["grey"])
+
+    settings = {**config["settings"], "verbose": 1}
+    root, command = args["out"] or Path("runs"), ["sandbox", "fit", *typed]
+    return _fitted(runs, open_data, estimator, config, settings, root, command)
+
+
 def _first_words(error: BaseException) -> str:
     """What scikit-learn says first: of NaN, for one, it goes on for six lines."""
     line, *more = str(error).strip().splitlines() or [type(error).__name__]
@@ -604,8 +705,8 @@ def _first_words(error: BaseException) -> str:
     return line
 
 
-def _clusterer(name: str) -> Any:
-    module, attribute = CLUSTERERS[name][0].split(":")
+def _imported(path: str) -> Any:
+    module, attribute = path.split(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -652,10 +753,13 @@ def list_all(argv: list[str]) -> int:
         print(f"\n{title}")
         print("\n".join(f"  {name:{width}s}{text}".rstrip() for name, text in rows))
 
-    print("Names for `sandbox train`, `cluster`, `bench` and `demo`, and for `zoo.build`, `encoder=` and `data.load`.")
+    print(
+        "Names for `sandbox train`, `fit`, `cluster`, `bench` and `demo`, for `zoo.build`, `encoder=` and `data.load`."
+    )
     section("algorithms", [(name, _summary(path)) for name, path in ALGORITHMS.items()])
     section("clusterers (--method)", [(name, text) for name, (_, text) in CLUSTERERS.items()])
-    section("encoders and other networks", [(name, _summary(path)) for name, path in ZOO.items()])
+    section("estimators (sandbox fit)", [(name, text) for name, (_, text) in FITTERS.items()])
+    section("encoders, decoders and other networks", [(name, _summary(path)) for name, path in ZOO.items()])
     games = [
         (f"{protocol}/<Game>-v0", f"{len(atari_games())} games of the Atari 2600, such as {protocol}/Pong-v0")
         for protocol in PROTOCOLS

@@ -17,24 +17,24 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 
 from sandbox import cluster_plots as plots
 from sandbox import data
 from sandbox.cluster_model import FILE, load, save
 from sandbox.data.files import is_shards
 from sandbox.data.pictures import small
-from sandbox.runs import Run
+from sandbox.runs import Run, new_run, plain_numbers
 from sandbox.training.checkpoint import FileError, atomic, write_text
+from sandbox.training.device import free_memory
 from sandbox.training.log import ProgressLine
 from unsupervised import Shards, evaluate
 
@@ -181,8 +181,6 @@ def _floats(X: np.ndarray) -> np.ndarray:
 
 
 def _too_large(wanted: int) -> bool:
-    from agents.frames import free_memory
-
     free = free_memory()
     return free is not None and wanted > free / 2
 
@@ -290,8 +288,7 @@ def _direction(X: np.ndarray, method: str) -> np.ndarray:
     """What the method sees of rows: the spherical one their direction alone."""
     if method != "spherical":
         return X
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(lengths > 0, lengths, 1)
+    return normalize(X)
 
 
 # -- its folder --------------------------------------------------------------------------------------------------------
@@ -324,10 +321,10 @@ def keep(found: Found, config: dict[str, Any], rows: Rows, root: Path, command: 
     sample = _direction(found.seen.take(ids), config["algorithm"])
     summary = _summary(found, config, rows, sample, ids)
     print("\n".join(_said(summary)), flush=True)
-    with _new_run(root, config, command) as run:
+    with new_run(root, config, command) as run:
         _write_labels(run.folder, rows, found.estimator.labels_)
         save(run.folder / FILE, found.estimator, found.scaler, config)
-        write_text(run.folder / "summary.json", json.dumps(_json(summary), indent=2) + "\n")
+        write_text(run.folder / "summary.json", json.dumps(plain_numbers(summary), indent=2) + "\n")
         _draw(run.folder, found, rows, sample, ids, summary)
     return run
 
@@ -357,41 +354,6 @@ def _summary(found: Found, config: dict[str, Any], rows: Rows, sample: np.ndarra
         summary["tried"] = [tried._asdict() for tried in found.choice.table]
         summary["reason"], summary["elbow"] = found.choice.reason, found.choice.elbow
     return summary
-
-
-@contextmanager
-def _new_run(root: Path, config: dict[str, Any], command: Sequence[str]) -> Iterator[Run]:
-    """A run's folder, which is gone again if the block fails."""
-    made = [place for place in (root / config["algorithm"], root) if not place.exists()]
-    run = Run.create(root, config, command, stem=_stem(config["data"]))
-    try:
-        yield run
-    except BaseException:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        with suppress(OSError):  # another run has begun there
-            for place in made:
-                place.rmdir()
-        raise
-
-
-def _stem(name: str) -> str:
-    """What a run on some data is called."""
-    if name in data.SOURCES or name.startswith("atari:"):
-        return name
-    path, _, array = name.rpartition(":") if ".npz:" in name.lower() else (name, "", "")
-    stem = Path(path).resolve().stem or "root"
-    return f"{stem}-{array}" if array else stem
-
-
-def _json(value: Any) -> Any:
-    """The same, with null for what is no number: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(one) for one in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
 
 
 def _number(value: float) -> str:

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.decomposition import PCA
 
-from sandbox.training.checkpoint import atomic
+from sandbox.figures import FEW, INK, Sheet, drawn, palette, scatter, unit, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-INK, PAPER = "#22313f", "#ffffff"
-FEW = ("#3366aa", "#e07b39", "#2f9e77", "#c94f6d", "#8b6bb8", "#a97c50", "#d98cb3", "#7a8288", "#b5a62e", "#37a3c2")
+__all__ = ["contact_sheet", "palette", "plot_choice", "plot_clusters", "plot_colours"]
+
 MOST_CLUSTERS = 24  # on a contact sheet
 MEMBERS = 12  # of each
 MOST_PHOTOS = 4
 NAMED = 30  # clusters, of more only the colour is told
-
-
-def palette(k: int) -> np.ndarray:
-    """Colours that can be told apart, as long as there are few, ``[k, 3]`` from 0 to 1.
-
-    Examples
-    --------
-    >>> palette(3).shape, len(np.unique(palette(40).round(3), axis=0))
-    ((3, 3), 40)
-    """
-    if k <= len(FEW):
-        return np.array([[int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)] for text in FEW[:k]])
-    golden = 0.61803398875  # of a turn: wherever one stops, the hues are spread
-    return np.array(
-        [colorsys.hls_to_rgb(i * golden % 1, (0.42, 0.62, 0.52)[i % 3], (0.45, 0.6)[i % 2]) for i in range(k)]
-    )
 
 
 def plot_clusters(
@@ -68,7 +47,7 @@ def plot_clusters(
         From 0 to 1.
     title : str
     """
-    with _figure(path, (10, 5.2), title) as figure:
+    with drawn(path, (10, 5.2), title) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[2.1, 1])
         if X.shape[1] == 1:
             _plot_spread(left, X[:, 0], labels, colours)
@@ -78,8 +57,6 @@ def plot_clusters(
 
 
 def _plot_points(axes: Axes, X: np.ndarray, labels: np.ndarray, centres: np.ndarray, colours: np.ndarray) -> None:
-    from matplotlib.patheffects import withStroke
-
     flat = X.shape[1] == 2  # two features need no other axes
     shares = [None, None]
     if flat or len(X) < 2 or not np.ptp(X, axis=0).any():
@@ -87,13 +64,10 @@ def _plot_points(axes: Axes, X: np.ndarray, labels: np.ndarray, centres: np.ndar
     else:
         pca = PCA(2, random_state=0).fit(X)
         points, middles, shares = pca.transform(X), pca.transform(centres), pca.explained_variance_ratio_
-    mixed = np.random.default_rng(0).permutation(len(points))  # no cluster lies on top of all others
-    size = float(np.clip(12_000 / len(points), 3, 30))
-    axes.scatter(points[mixed, 0], points[mixed, 1], s=size, c=colours[labels[mixed]], alpha=0.75, linewidths=0)
+    scatter(axes, points, colours[labels])
     if len(middles) <= NAMED:
         for i, (x, y) in enumerate(middles):
-            halo = [withStroke(linewidth=3, foreground=PAPER)]
-            axes.text(x, y, str(i), ha="center", va="center", fontsize=11, weight="bold", color=INK, path_effects=halo)
+            write(axes, x, y, str(i))
     names = ["feature", "feature"] if flat else ["principal axis", "principal axis"]
     for i, (name, share) in enumerate(zip(names, shares, strict=True)):
         told = f"{name} {i + 1}" if share is None else f"{name} {i + 1} ({share:.0%} of the variance)"
@@ -154,45 +128,26 @@ def contact_sheet(
     directions : bool
         Whether centres are directions, of length 1, whose brightness means nothing.
     """
-    height, width = next(iter(centres.values())).shape[:2]
     values = np.concatenate([pictures.ravel() for pictures in members.values()])
     low, high = float(values.min()), float(values.max())
     if low >= 0 and 1 < high <= 255 and values.dtype == np.float32:  # bytes, which have a scale of their own
         low, high = 0.0, 255.0
 
-    def grey(picture: np.ndarray, bottom: float = low, top: float = high) -> np.ndarray:
-        return np.clip((np.asarray(picture, float) - bottom) / max(top - bottom, 1e-12), 0, 1)
-
-    columns = 1 + max(map(len, members.values()))
-    gap, wide = max(round(0.08 * height), 1), max(round(0.45 * width), 2)
-    # Small pictures are drawn with whole pixels, so that they stay sharp.
-    scale = max(48 // max(height, width), 1)
-    tall = height + gap
-    sheet = np.ones((len(centres) * tall - gap, columns * (width + gap) - gap + wide, 3))
-    for row, (one, centre) in enumerate(centres.items()):
-        drawn = grey(centre, centre.min(), centre.max()) if directions else grey(centre)
-        for column, picture in enumerate([drawn, *map(grey, members[one])]):
-            x = column * (width + gap) + (wide if column else 0)
-            part = picture if picture.ndim == 3 else picture[:, :, None]
-            sheet[row * tall : row * tall + height, x : x + width] = part
-    sheet = sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+    rows = [
+        [unit(centre, *((centre.min(), centre.max()) if directions else (low, high))), *unit(members[one], low, high)]
+        for one, centre in centres.items()
+    ]
+    sheet = Sheet.of(rows, before=[0, 0.45])
     inches = 9.0
-    with _figure(path, (inches + 1.3, inches * sheet.shape[0] / sheet.shape[1] + 0.9), title) as figure:
+    with drawn(path, (inches + 1.3, inches * sheet.image.shape[0] / sheet.image.shape[1] + 0.9), title) as figure:
         axes = figure.subplots()
-        axes.imshow(sheet, interpolation="none" if scale > 1 else "antialiased")
-        axes.set_yticks(
-            [(row * tall + height / 2) * scale for row in range(len(centres))],
-            [f"{one}  ·  {sizes[one]:,}" for one in centres],
-            fontsize=9,
-        )
+        sheet.draw(axes)
+        axes.set_yticks(sheet.y, [f"{one}  ·  {sizes[one]:,}" for one in centres], fontsize=9)
         for text, one in zip(axes.get_yticklabels(), centres, strict=True):
             text.set(color=tuple(0.8 * colours[one]), weight="bold")
-        places = [width / 2 * scale, (width + gap + wide + (columns - 1) * (width + gap) / 2) * scale]
-        axes.set_xticks(places, ["centre", "nearest to it"], fontsize=9)
+        axes.set_xticks([sheet.x[0], (sheet.x[1] + sheet.x[-1]) / 2], ["centre", "nearest to it"], fontsize=9)
         axes.xaxis.tick_top()
         axes.annotate("cluster · rows", (0, 1), (-6, 6), "axes fraction", "offset points", ha="right", fontsize=9)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
         if len(sizes) > len(centres):
             axes.set_xlabel(f"the {len(centres)} largest of {len(sizes)} clusters", fontsize=9)
 
@@ -219,7 +174,7 @@ def plot_colours(
     rows, columns = (1, 2) if M == 1 else (2, M)
     wide = 10.0
     high = rows * wide / columns * H / W + 0.9
-    with _figure(path, (wide, high), title) as figure:
+    with drawn(path, (wide, high), title) as figure:
         grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.32 * rows / (high - 0.9)])
         places = [grid[i // columns, i % columns] for i in range(2 * M)]
         for place, picture, word in zip(places, [*photos[:M], *after], ["before"] * M + ["after"] * M, strict=True):
@@ -247,7 +202,7 @@ def plot_choice(path: Path, choice: Any, title: str) -> None:
     title : str
     """
     ks = [tried.k for tried in choice.table]
-    with _figure(path, (10, 3.4), title) as figure:
+    with drawn(path, (10, 3.4), title) as figure:
         three = figure.subplots(1, 3)
         three[0].plot(ks, [tried.inertia for tried in choice.table], "o-", color=FEW[0], markersize=4)
         three[0].set(title="inertia", ylim=(0, None))
@@ -265,17 +220,3 @@ def plot_choice(path: Path, choice: Any, title: str) -> None:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
         three[0].legend(frameon=False, fontsize=9)
-
-
-@contextmanager
-def _figure(path: Path, size: tuple[float, float], title: str) -> Iterator[Figure]:
-    """An empty figure; after the block it is the picture at `path`."""
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    yield figure
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    with atomic(path) as draft:
-        figure.savefig(draft)

@@ -200,7 +200,13 @@ def _metavar(annotation: Any) -> str:
         return "SCHEDULE"
     if {str, dict} <= set(members):
         return "NAME|MAPPING"
-    for kind, name in ((bool, "true|false"), (int, "INT"), (float, "FLOAT"), (dict, "MAPPING")):
+    for kind, name in (
+        (bool, "true|false"),
+        (tuple, "[INT, ...]"),
+        (int, "INT"),
+        (float, "FLOAT"),
+        (dict, "MAPPING"),
+    ):
         if kind in members:
             return name
     return "VALUE"
@@ -222,6 +228,8 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
                 return value if isinstance(value := parse(text), float) else text
             if bool in members:
                 return {"true": True, "false": False}[text.lower()]
+            if tuple in members:
+                return tuple(read_yaml(text))
             if float in members:
                 return float(text)
             if int in members:
@@ -229,7 +237,7 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
             if dict in members:
                 value = read_yaml(text)
                 return text if str in members and isinstance(value, str) else dict(value.items())
-        except (ValueError, KeyError, AttributeError, argparse.ArgumentTypeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, argparse.ArgumentTypeError) as error:
             raise argparse.ArgumentTypeError(
                 str(error) if is_schedule else f"{text!r} is not {_metavar(annotation)}"
             ) from None

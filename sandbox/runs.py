@@ -21,13 +21,16 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from sandbox.data.names import SOURCES
 from sandbox.training.checkpoint import FileError, write_text
 
 LIBRARIES = ("rl-unsup-sandbox", "torch", "numpy", "gymnasium", "stable-baselines3", "scikit-learn")
@@ -97,7 +100,10 @@ class Run:
         if not isinstance(config, dict):
             raise FileError(f"{path}: damaged, or not the configuration of a training run")
         if "data" in config and "env" not in config:
-            raise FileError(f"{folder}: a clustering, not an agent; open it with sandbox.cluster.load")
+            what = "a clustering, not an agent; open it with sandbox.cluster.load"
+            if "k" not in config:
+                what = "an estimator, not an agent; open it with sandbox.fit.load"
+            raise FileError(f"{folder}: {what}")
         for key, kind in KINDS.items():
             if type(config.get(key)) is not kind:
                 raise FileError(f"{path}: damaged: {key} should be of type {kind.__name__}, not {config.get(key)!r}")
@@ -188,3 +194,44 @@ def write_seeds(
         ],
     }
     write_text(path, json.dumps(record) + "\n")
+
+
+@contextmanager
+def new_run(root: Path, config: dict[str, Any], command: Sequence[str]) -> Iterator[Run]:
+    """The folder of a run on some data, which is gone again if the block fails."""
+    made = [place for place in (root / config["algorithm"], root) if not place.exists()]
+    run = Run.create(root, config, command, stem=stem_of(config["data"]))
+    try:
+        yield run
+    except BaseException:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        with suppress(OSError):  # another run has begun there
+            for place in made:
+                place.rmdir()
+        raise
+
+
+def stem_of(data: str) -> str:
+    """What a run on some data is called: the data set's name, or the file's.
+
+    Examples
+    --------
+    >>> stem_of("atari:Pong"), stem_of("some/table.csv"), stem_of("two.npz:first")
+    ('atari:Pong', 'table', 'two-first')
+    """
+    name, _, array = data.rpartition(":") if ".npz:" in data.lower() else (data, "", "")
+    if name in SOURCES or name.startswith("atari:"):
+        return name
+    stem = Path(name).resolve().stem or "root"
+    return f"{stem}-{array}" if array else stem
+
+
+def plain_numbers(value: Any) -> Any:
+    """The same, with None for what is no number, and Python's numbers for numpy's: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: plain_numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(one) for one in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

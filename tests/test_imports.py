@@ -17,7 +17,7 @@ LEAVES = tuple(
     f"sandbox.{name}"
     for name in (
         *("cli", "flags", "train", "runs", "show", "sight", "tables", "data", "bench", "demos"),
-        *("cluster", "cluster_model", "cluster_plots"),
+        *("cluster", "cluster_model", "cluster_plots", "figures", "fit", "latent_plots"),
     )
 )
 KERNEL = (

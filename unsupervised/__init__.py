@@ -8,27 +8,66 @@ from typing import TYPE_CHECKING
 from sandbox.lazy import contents
 
 if TYPE_CHECKING:
+    from unsupervised.autoencoder import (
+        Autoencoder,
+        ContractiveAutoencoder,
+        DenoisingAutoencoder,
+        SparseAutoencoder,
+        VariationalAutoencoder,
+        VQAutoencoder,
+    )
+    from unsupervised.base import TorchEstimator, load
     from unsupervised.bisecting import BisectingKMeans
+    from unsupervised.gan import GAN
     from unsupervised.kmeans import KMeans, SphericalKMeans, k_means, kmeans_plusplus
+    from unsupervised.masked import MaskedAutoencoder
     from unsupervised.minibatch import MiniBatchKMeans
+    from unsupervised.sequence import SequenceAutoencoder
     from unsupervised.shards import Shards
+    from unsupervised.supervised import Classifier, Regressor
 
 __all__ = [
+    "GAN",
+    "Autoencoder",
     "BisectingKMeans",
+    "Classifier",
+    "ContractiveAutoencoder",
+    "DenoisingAutoencoder",
     "KMeans",
+    "MaskedAutoencoder",
     "MiniBatchKMeans",
+    "Regressor",
+    "SequenceAutoencoder",
     "Shards",
+    "SparseAutoencoder",
     "SphericalKMeans",
+    "TorchEstimator",
+    "VQAutoencoder",
+    "VariationalAutoencoder",
     "k_means",
     "kmeans_plusplus",
+    "load",
 ]
 
 __getattr__, __dir__ = contents(
     __name__,
     {
+        "autoencoder": (
+            "Autoencoder",
+            "ContractiveAutoencoder",
+            "DenoisingAutoencoder",
+            "SparseAutoencoder",
+            "VQAutoencoder",
+            "VariationalAutoencoder",
+        ),
+        "base": ("TorchEstimator", "load"),
         "bisecting": ("BisectingKMeans",),
+        "gan": ("GAN",),
         "kmeans": ("KMeans", "SphericalKMeans", "k_means", "kmeans_plusplus"),
+        "masked": ("MaskedAutoencoder",),
         "minibatch": ("MiniBatchKMeans",),
+        "sequence": ("SequenceAutoencoder",),
         "shards": ("Shards",),
+        "supervised": ("Classifier", "Regressor"),
     },
 )

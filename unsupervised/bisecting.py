@@ -137,13 +137,15 @@ class BisectingKMeans(Seeded, cluster.BisectingKMeans):  # type: ignore[misc]
                     pruned="never",  # two distances are cheaper than bounds
                     progress=getattr(self, "_progress", None),
                 )
-                if best is None or run.inertia < best.inertia * (1 - 1e-6):
-                    best = run
-                    partition = Partition(rows, norms, weights, 2, threads, "never")
-                    partition.assign(run.centers)
-                    errors = partition.errors(run.centers).double() * weights
+            if best is None or run.inertia < best.inertia * (1 - 1e-6):
+                best = run
         assert best is not None
-        scores = errors if self.bisecting_strategy == "biggest_inertia" else weights
+        scores = weights
+        if self.bisecting_strategy == "biggest_inertia":
+            with team(self._n_threads, 2 * X.shape[0] * X.shape[1]) as threads:
+                partition = Partition(rows, norms, weights, 2, threads, "never")
+                partition.assign(best.centers)
+                scores = partition.errors(best.centers).double() * weights
         per_cluster = np.bincount(best.labels, weights=scores.numpy(), minlength=2)
         if self.verbose:
             print(f"New centroids from bisection: {best.centers.numpy()}")

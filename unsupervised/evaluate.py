@@ -1,7 +1,8 @@
-"""How good a clustering is, and how many clusters there are.
+"""How good a clustering is, how many clusters there are, and how much can be read from features.
 
 First the judges of one clustering (`silhouette`, `agreement`, `stability`), then the choice of k, which is made of
 them (`inertia_curve`, `elbow`, `choose_k`). A judge of many rows looks at a sample of them and says how sure it is.
+The judges of features (`LinearProbe`, `knn_accuracy`, `ram_probe`) are in `unsupervised.probes`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,28 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 from sklearn.utils import check_array, check_random_state, check_X_y
 
 from unsupervised import KMeans
+from unsupervised.probes import RAM_LABELS, LinearProbe, RamScores, frozen_features, knn_accuracy, ram_probe
+
+__all__ = [
+    "RAM_LABELS",
+    "Agreement",
+    "Choice",
+    "InertiaCurve",
+    "LinearProbe",
+    "RamScores",
+    "Silhouette",
+    "Stability",
+    "Tried",
+    "agreement",
+    "choose_k",
+    "elbow",
+    "frozen_features",
+    "inertia_curve",
+    "knn_accuracy",
+    "ram_probe",
+    "silhouette",
+    "stability",
+]
 
 Progress = Callable[[int, int, str], None]  # how much is done, of how much, and what is being done
 RandomState = int | np.random.RandomState | None

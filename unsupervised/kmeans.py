@@ -77,14 +77,19 @@ class Seeded:
     def _fit_distinct(self, X: Any, sample_weight: ArrayLike | None) -> Any:
         """Fit as scikit-learn does, the rows that differ, each with the weight of all equal to it; X, checked."""
         checked = self._validated(X, reset=True)
-        n_clusters = self.n_clusters  # type: ignore[attr-defined]
-        if checked.shape[0] < n_clusters:
-            raise ValueError(f"n_samples={checked.shape[0]} should be >= n_clusters={n_clusters}.")
+        n_clusters = self._enough(checked)
         weights = _check_sample_weight(sample_weight, checked, dtype=checked.dtype, ensure_non_negative=True)
         rows, mass = canonical(checked, weights, n_clusters)
         super().fit(rows, sample_weight=mass)  # type: ignore[misc]
         validate_data(self, X, skip_check_array=True)  # the names of the features, which `rows` has not
         return checked
+
+    def _enough(self, X: Any) -> int:
+        """How many clusters there are to be, which must not be more than there are rows."""
+        n_clusters: int = self.n_clusters  # type: ignore[attr-defined]
+        if X.shape[0] < n_clusters:
+            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={n_clusters}.")
+        return n_clusters
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         return validate_data(
@@ -391,8 +396,7 @@ class KMeans(Seeded, cluster.KMeans):  # type: ignore[misc]
 
     def _check_init(self, X: Any) -> Any:
         """The first centres as asked for, checked; how many runs there are to be."""
-        if X.shape[0] < self.n_clusters:
-            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
+        self._enough(X)
         given = _is_arraylike_not_scalar(self.init)
         automatic = 1 if given or (isinstance(self.init, str) and self.init == "k-means++") else 10
         self._n_init = automatic if self.n_init == "auto" else self.n_init

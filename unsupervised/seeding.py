@@ -215,12 +215,9 @@ def at_random(
     -------
     [K] integers
     """
-    ordered = keys[order]
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    mass = np.add.reduceat(weights[order], first)
-    first, mass = first[mass > 0], mass[mass > 0]
-    ring = random_state.exponential(size=len(first)) / mass
-    drawn = order[first[np.argsort(ring, kind="stable")[:n_clusters]]]
+    rows, mass = _distinct(keys, order, weights)
+    ring = random_state.exponential(size=len(rows)) / mass
+    drawn = rows[np.argsort(ring, kind="stable")[:n_clusters]]
     if len(drawn) < n_clusters:
         rest = np.setdiff1d(np.arange(len(weights)), drawn)
         drawn = np.concatenate([drawn, rest[: n_clusters - len(drawn)]])
@@ -230,6 +227,14 @@ def at_random(
 def ordering(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
     """The rows sorted by key."""
     return np.argsort(keys, kind="stable")
+
+
+def _distinct(keys: NDArray[np.uint64], order: NDArray[np.intp], weights: NDArray[Any]) -> tuple[Any, Any]:
+    """The first row of each key that has weight, and the weight of all rows of that key."""
+    ordered = keys[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    mass = np.add.reduceat(weights[order], first)
+    return order[first[mass > 0]], mass[mass > 0]
 
 
 def canonical(X: Any, weights: NDArray[Any], at_least: int) -> tuple[Any, NDArray[Any]]:
@@ -256,13 +261,10 @@ def canonical(X: Any, weights: NDArray[Any], at_least: int) -> tuple[Any, NDArra
     """
     keys = row_keys(X)
     order = ordering(keys)
-    ordered = keys[order]
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    mass = np.add.reduceat(weights[order], first)
-    chosen = order[first[mass > 0]]
+    chosen, mass = _distinct(keys, order, weights)
     if len(chosen) < at_least:
         return X[order], weights[order]
-    return X[chosen], mass[mass > 0]
+    return X[chosen], mass
 
 
 class Moments(NamedTuple):

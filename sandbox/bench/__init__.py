@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sandbox.flags import Parser, count
 from sandbox.training.checkpoint import write_text
 
 
@@ -44,6 +45,27 @@ def measure(module: str, **job: Any) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError(f"the measurement {job} failed")
     return {**job, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def arguments(name: str, about: str | None, repeats: int | None = None, epilog: str | None = None) -> Parser:
+    """The flags that all benches have.
+
+    Parameters
+    ----------
+    name : str
+        Of the bench.
+    about : str
+    repeats : int, optional
+        Seeds of each case by default; no flag for it where there is none.
+    epilog : str, optional
+    """
+    parser = Parser(prog=f"sandbox bench {name}", description=about, epilog=epilog)
+    if repeats is not None:
+        text = f"seeds of each case; default {repeats}"
+        parser.add_argument("--repeats", type=count, default=repeats, metavar="N", help=text)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
+    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
+    return parser
 
 
 def compare(

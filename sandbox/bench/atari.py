@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox.bench import compare, keep, measure, show, spread
-from sandbox.flags import Parser, count
+from sandbox.bench import arguments, compare, keep, measure, show, spread
 from sandbox.training import schedules
 
 MODULE = "sandbox.bench.atari"
@@ -21,14 +20,11 @@ CASES = {  # algorithm, precisions of ours, steps on the clock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="sandbox bench atari", description=__doc__)
+    parser = arguments("atari", __doc__, repeats=3)
     parser.add_argument("--game", default="Pong", metavar="GAME", help="default Pong")
-    parser.add_argument("--repeats", type=count, default=3, metavar="N", help="seeds of each case; default 3")
     parser.add_argument(
         "--control", action="store_true", help="instead: what bf16 and fp32 learn on sandbox/PixelCartPole-v0"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         print(json.dumps(control(**args.job) if "steps" in args.job else train(**args.job)))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sandbox.bench import keep, measure, show, spread
-from sandbox.flags import Parser, count
+from sandbox.bench import arguments, keep, measure, show, spread
 
 MODULE = "sandbox.bench.env_steps"
 TASKS = {  # ours, and the fastest that Gymnasium has for it
@@ -21,11 +19,8 @@ TASKS = {  # ours, and the fastest that Gymnasium has for it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="sandbox bench env-steps", description=__doc__)
-    parser.add_argument("--repeats", type=count, default=5, metavar="N", help="default 5")
+    parser = arguments("env-steps", __doc__, repeats=5)
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each measurement; default 1")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         print(json.dumps(steps_per_second(**args.job)))

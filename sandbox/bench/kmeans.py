@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandbox.bench import keep, measure, show, spread
-from sandbox.flags import Parser, UsageError, count, nearest
+from sandbox.bench import arguments, keep, measure, show, spread
+from sandbox.flags import UsageError, count, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,18 +98,15 @@ CHUNK = 4_096  # rows at a time where float64 copies of them are made
 
 def main(argv: Sequence[str] | None = None) -> int:
     listing = "\n".join(f"  {name:16s}{part.about}: " + ", ".join(map(str, part.cases)) for name, part in PARTS.items())
-    parser = Parser(prog="sandbox bench kmeans", description=__doc__, epilog=f"parts and their cases:\n{listing}")
+    parser = arguments("kmeans", __doc__, repeats=3, epilog=f"parts and their cases:\n{listing}")
     parser.add_argument(
         "--part", action="append", choices=PARTS, help="only this one; may be repeated; default all but " + LONG[0]
     )
     parser.add_argument("--case", action="append", metavar="CASE", help="only this one, by its name; may be repeated")
-    parser.add_argument("--repeats", type=count, default=3, metavar="N", help="seeds of what is timed; default 3")
     parser.add_argument("--seeds", type=count, default=20, metavar="N", help="of the quality parts; default 20")
     parser.add_argument("--threads", type=count, default=cores(), metavar="N", help="for each; default all cores")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where ours runs; default cpu")
     parser.add_argument("--small", action="store_true", help="tiny data: to see that it runs, the numbers mean nothing")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         print(json.dumps(run(**args.job)))

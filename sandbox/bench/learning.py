@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox.bench import keep, measure, show, spread
-from sandbox.flags import Parser, count
+from sandbox.bench import arguments, keep, measure, show, spread
+from sandbox.flags import count
 
 MODULE = "sandbox.bench.learning"
 CASES = {  # algorithm, environment, preset, and the return to be reached
@@ -37,12 +37,10 @@ CASES = {  # algorithm, environment, preset, and the return to be reached
 
 def main(argv: Sequence[str] | None = None) -> int:
     listing = "\n".join(f"  {case}" for case in CASES)
-    parser = Parser(prog="sandbox bench learning", description=__doc__, epilog=f"cases:\n{listing}")
+    parser = arguments("learning", __doc__, epilog=f"cases:\n{listing}")
     parser.add_argument("--seeds", type=count, default=5, metavar="N", help="default 5")
     parser.add_argument("--case", action="append", choices=CASES, metavar="CASE", help="only this one; may be repeated")
     parser.add_argument("--preset", metavar="NAME", help="another one than the case's")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         print(json.dumps(train(**args.job)))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sandbox.bench import compare, keep, measure
+from sandbox.bench import arguments, compare, keep, measure
 from sandbox.bench.atari import their_environments
-from sandbox.flags import Parser, count
 from sandbox.training import schedules
 
 MODULE = "sandbox.bench.off_policy"
@@ -25,11 +23,8 @@ REPLAY = "a replay of a million"
 
 def main(argv: Sequence[str] | None = None) -> int:
     listing = "\n".join(f"  {case}" for case in (*CASES, REPLAY))
-    parser = Parser(prog="sandbox bench off-policy", description=__doc__, epilog=f"cases:\n{listing}")
-    parser.add_argument("--repeats", type=count, default=3, metavar="N", help="seeds of each case; default 3")
+    parser = arguments("off-policy", __doc__, repeats=3, epilog=f"cases:\n{listing}")
     parser.add_argument("--case", choices=[*CASES, REPLAY], metavar="CASE", help="only one of those below")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         job = args.job

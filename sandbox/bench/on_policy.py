@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sandbox.bench import keep, measure, show, spread
-from sandbox.flags import Parser, count
+from sandbox.bench import arguments, keep, measure, show, spread
 from sandbox.training import schedules
 
 MODULE = "sandbox.bench.on_policy"
@@ -40,11 +38,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int]] = {  # algorithm, environ
 
 def main(argv: Sequence[str] | None = None) -> int:
     listing = "\n".join(f"  {case}" for case in CASES)
-    parser = Parser(prog="sandbox bench on-policy", description=__doc__, epilog=f"cases:\n{listing}")
-    parser.add_argument("--repeats", type=count, default=5, metavar="N", help="seeds of each case; default 5")
+    parser = arguments("on-policy", __doc__, repeats=5, epilog=f"cases:\n{listing}")
     parser.add_argument("--case", choices=CASES, metavar="CASE", help="only one of those below")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         print(json.dumps(train(**args.job)))

@@ -7,11 +7,10 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sandbox.bench import keep, measure, show, spread
-from sandbox.flags import Parser, count
+from sandbox.bench import arguments, keep, measure, show, spread
+from sandbox.flags import count
 
 MODULE = "sandbox.bench.ppo_cartpole"
 SOLVED = 475.0
@@ -31,7 +30,7 @@ SOLVERS: dict[str, tuple[str, str, str]] = {  # arm, algorithm, preset
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="sandbox bench ppo-cartpole", description=__doc__)
+    parser = arguments("ppo-cartpole", __doc__)
     parser.add_argument(
         "--repeats", type=count, default=5, metavar="N", help="of the speed part, and seeds of the other; default 5"
     )
@@ -39,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--n-timesteps", type=count, default=100_000, metavar="N", help="of each training; default 100000"
     )
     parser.add_argument("--part", choices=["speed", "solve"], help="only one of the two parts")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         parts: dict[str, Any] = {"speed": train_at_full_speed, "solve": train_until_solved}

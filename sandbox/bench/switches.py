@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sandbox.bench import keep, measure, show, spread
-from sandbox.flags import Parser, count
+from sandbox.bench import arguments, keep, measure, show, spread
+from sandbox.flags import count
 
 MODULE = "sandbox.bench.switches"
 GAMMA = 0.99
@@ -89,11 +88,9 @@ CASES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     listing = "\n".join(f"  {name}: {case.means}" for name, case in CASES.items())
-    parser = Parser(prog="sandbox bench switches", description=__doc__, epilog=f"cases:\n{listing}")
+    parser = arguments("switches", __doc__, epilog=f"cases:\n{listing}")
     parser.add_argument("--seeds", type=count, default=5, metavar="N", help="default 5")
     parser.add_argument("--case", choices=CASES, metavar="CASE", help="only one of those below")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the raw measurements as JSON")
-    parser.add_argument("--job", type=json.loads, help="one measurement, as the bench starts it")
     args = parser.parse(argv)
     if args.job:
         print(json.dumps({"statistic": learn(**args.job)}))

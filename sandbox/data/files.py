@@ -1,4 +1,4 @@
-"""Your own files as data: `read` for arrays, tables and pictures. Opening one runs no code.
+"""Your own files as data: `read` for arrays, tables, pictures and sounds. Opening one runs no code.
 
 ========================  ==========================================================================
 ``.npy``                  one array, opened as a memory map: what is not read takes no memory
@@ -6,6 +6,8 @@
 ``.csv``                  rows of numbers, with a header or without
 a picture                 one sample
 a folder of pictures      a sample each; those of subfolders are labelled with the subfolder's name
+``.wav``                  sound, cut into windows
+a folder of ``.wav``      the same of each, labelled with the file, or with the subfolder
 ========================  ==========================================================================
 """
 
@@ -22,22 +24,24 @@ from typing import Any
 import numpy as np
 
 from sandbox.data.names import Data
-from sandbox.data.pictures import SUFFIXES, picture, pictures
+from sandbox.data.pictures import SUFFIXES, inside, picture, pictures
+from sandbox.data.sounds import SUFFIX, sound, sounds
 from sandbox.training.checkpoint import FileError
 from sandbox.training.log import ProgressLine
 
-KINDS = f".npy, .npz, .csv, a picture ({', '.join(SUFFIXES)}) or a folder of pictures"
+KINDS = f".npy, .npz, .csv, .wav, a picture ({', '.join(SUFFIXES)}) or a folder of pictures or sounds"
 
 
 def read(path: str | os.PathLike[str], **kwargs: Any) -> Data:
-    """Read a file, or a folder of pictures.
+    """Read a file, or a folder of pictures or sounds.
 
     Parameters
     ----------
     path : path-like
         One of the above.
     **kwargs
-        Of pictures: ``size`` and ``grey``, see `sandbox.data.pictures.pictures`.
+        Of pictures: ``size`` and ``grey``, see `sandbox.data.pictures.pictures`. Of sounds: ``window``, see
+        `sandbox.data.sounds.sounds`.
 
     Returns
     -------
@@ -65,12 +69,15 @@ def read(path: str | os.PathLike[str], **kwargs: Any) -> Data:
         if path.is_dir():
             if is_shards(path):
                 raise FileError(f"{path}: a folder of .npy shards, which `load` does not read; use unsupervised.Shards")
-            return pictures(path, **kwargs)
+            is_heard = inside(path, (SUFFIX,))[0] and not inside(path, SUFFIXES)[0]
+            return sounds(path, **kwargs) if is_heard else pictures(path, **kwargs)
         if not path.exists():
             raise FileError(f"{path}: no such file or folder")
         suffix = path.suffix.lower()
         if suffix in SUFFIXES:
             return picture(path, **kwargs)
+        if suffix == SUFFIX:
+            return sound(path, **kwargs)
         if suffix == ".npy":
             return _unlabelled(_npy(path, **kwargs), f"{path}, a memory map")
         if suffix == ".npz":

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SOURCES = {
     "atari:<Game>": "sandbox.data.atari:frames",
     "digits": "sandbox.data.pictures:digits",
+    "fashion_mnist": "sandbox.data.openml:fashion_mnist",
+    "mnist": "sandbox.data.openml:mnist",
+    "patches": "sandbox.data.pictures:patches",
     "photos": "sandbox.data.pictures:photos",
 }
 
@@ -60,12 +63,15 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Data:
     Parameters
     ----------
     name : str or path-like
-        ``"digits"`` and ``"photos"`` are scikit-learn's; ``"atari:Pong"`` is random play of that game, labelled with
-        the console's memory. Else a path: ``.npy`` (a memory map), ``.npz`` or ``.npz:name``, ``.csv``, a picture, or a
-        folder of pictures. Where a file has the name of a data set, ``"./digits"`` is the file.
+        ``"digits"`` and ``"photos"`` are scikit-learn's, ``"patches"`` small parts of the photos; ``"mnist"`` and
+        ``"fashion_mnist"`` are downloaded once; ``"atari:Pong"`` is random play of that game, labelled with the
+        console's memory. Else a path: ``.npy`` (a memory map), ``.npz`` or ``.npz:name``, ``.csv``, a picture, a
+        ``.wav``, or a folder of pictures or of sounds. Where a file has the name of a data set, ``"./digits"`` is the
+        file.
     **kwargs
-        Of Atari: ``n``, 1000 frames by default, and what else `envs.recording.record` takes. Of pictures of yours:
-        ``size=(height, width)`` and ``grey=True | False``.
+        Of patches: ``n``, ``size=(height, width)``, ``grey`` and ``seed``. Of Atari: ``n``, 1000 frames by default,
+        ``what="frames" | "ram" | "sound"``, and what else `envs.recording.record` takes. Of pictures of yours:
+        ``size`` and ``grey=True | False``. Of sounds: ``window``, the samples of each row, 1024 by default.
 
     Returns
     -------
@@ -75,7 +81,7 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Data:
     ------
     ValueError
         If there is no such data set or game; the message has the nearest ones. Of a file it is a `FileError`, if it
-        is missing, damaged, or does not hold what it should.
+        is missing, damaged, or does not hold what it should; or it would have to be downloaded, and can't be.
     ModuleNotFoundError
         If what it needs is not installed; the message says how to install it.
     TypeError

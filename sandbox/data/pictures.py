@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,59 @@ def photos() -> Data:
     found = load_sample_images()
     names = tuple(Path(name).stem for name in found.filenames)
     return Data(np.stack(found.images), np.arange(len(names)), names, "scikit-learn's two photos")
+
+
+def patches(n: int = 20_000, size: tuple[int, int] = (16, 16), grey: bool = False, seed: int = 0) -> Data:
+    """Small parts of the two photos, from anywhere in them, each labelled with the photo.
+
+    Parameters
+    ----------
+    n : int
+        As many; they may overlap.
+    size : (height, width)
+        Of each.
+    grey : bool
+        One channel, the luminance, instead of three.
+    seed : int
+        The same seed gives the same patches.
+
+    Returns
+    -------
+    Data
+        ``X`` is ``[n, H, W, 3]`` uint8, or ``[n, H, W]``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such number, or a patch would be larger than a photo.
+
+    Examples
+    --------
+    >>> patches(50, size=(8, 12), grey=True).X.shape
+    (50, 8, 12)
+    """
+    whole = photos()
+    X = whole.X
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    height, width = size
+    if not (1 <= height <= X.shape[1] and 1 <= width <= X.shape[2]):
+        raise ValueError(
+            f"patches of {height}x{width}: expected is at least 1x1, and at most {X.shape[1]}x{X.shape[2]}"
+        )
+    if grey:
+        from PIL import Image
+
+        X = np.stack([np.asarray(Image.fromarray(photo).convert("L")) for photo in X])
+    rng = np.random.default_rng(seed)
+    of = rng.integers(len(X), size=n)
+    tops, lefts = (rng.integers(there - side + 1, size=n) for there, side in zip(X.shape[1:3], size, strict=True))
+    cut = np.lib.stride_tricks.sliding_window_view(X, size, axis=(1, 2))[of, tops, lefts]  # [n, (3,) H, W]
+    cut = cut if grey else np.ascontiguousarray(np.moveaxis(cut, 1, -1))
+    about = (
+        f"{n:,} patches of scikit-learn's two photos, {height}x{width}, {'grey' if grey else 'in colour'}, seed {seed}"
+    )
+    return Data(cut, of, whole.names, about)
 
 
 def small(height: int, width: int) -> tuple[int, int]:
@@ -75,9 +128,9 @@ def pictures(folder: str | Path, size: tuple[int, int] | None = None, grey: bool
     from sandbox.training.log import ProgressLine
 
     folder = Path(folder)
-    files, labels, names = _inside(folder)
+    files, labels, names = inside(folder, SUFFIXES)
     if not files:
-        raise FileError(f"{folder}: neither pictures in it ({', '.join(SUFFIXES)}) nor .npy shards")
+        raise FileError(f"{folder}: neither pictures in it ({', '.join(SUFFIXES)}), nor .wav files, nor .npy shards")
     if size is None or grey is None:
         seen: Counter[tuple[int, int]] = Counter()
         all_grey = True
@@ -112,12 +165,12 @@ def picture(path: str | Path, size: tuple[int, int] | None = None, grey: bool | 
     return Data(X, np.empty((1, 0), int), (), f"{path}, {X.shape[1]}x{X.shape[2]}", (str(path),))
 
 
-def _inside(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
-    """The files of a folder, their labels ``[N]`` or ``[N, 0]``, and the labels' names."""
+def inside(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
+    """The files of a folder, or of its subfolders, their labels ``[N]`` or ``[N, 0]``, and the labels' names."""
 
     def among(place: Path) -> list[Path]:
         return sorted(
-            path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+            path for path in place.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")
         )
 
     if files := among(folder):

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -195,6 +196,20 @@ def private_seed(seed: int | None = None) -> Iterator[None]:
         finally:
             np.random.set_state(before_numpy)  # noqa: NPY002
             random.setstate(before_python)
+
+
+def free_memory() -> int | None:
+    """Bytes that can be taken without swapping; None where that can't be told."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
 
 
 @contextmanager

@@ -99,6 +99,39 @@ class MetricsCSV:
         self.file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115 - open as long as training runs
 
 
+class TensorBoard:
+    """Metrics as TensorBoard's events, with the methods of `MetricsCSV`.
+
+    Parameters
+    ----------
+    folder : Path
+        ``tensorboard --logdir folder`` shows them.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            install = "this needs TensorBoard: pip install 'rl-unsup-sandbox[tensorboard]'"
+            raise ModuleNotFoundError(install, name="tensorboard") from error
+        self.writer = SummaryWriter(str(folder))
+
+    def write(self, key_values: Mapping[str, Any], step: int = 0) -> None:
+        """Add what is a number, at a step."""
+        for key, value in key_values.items():
+            if _is_number(value):
+                self.writer.add_scalar(key, float(value), step)
+
+    def close(self) -> None:
+        """Write out everything."""
+        self.writer.close()
+
+
 def _is_number(value: Any) -> bool:
     """Whether it is one number: Python's, numpy's, or a tensor of no dimension."""
     array = np.asarray(value) if isinstance(value, Real | np.generic | np.ndarray) or hasattr(value, "numpy") else None

@@ -116,16 +116,16 @@ class Warmup:
         return self.schedule(progress_remaining) * min(round(done / self.fraction, 9), 1.0)
 
 
-SHORT_FORMS = {"lin": Linear, "cos": Cosine, "step": Step}
+SHORT_FORMS = {"lin": Linear, "cos": Cosine, "step": Step, "exp": lambda start: Exponential(start, start / 100)}
 
 
-def parse(text: str) -> float | Linear | Cosine | Step:
+def parse(text: str) -> float | Linear | Cosine | Step | Exponential:
     """Read a number, or a schedule in its short form.
 
     Parameters
     ----------
     text : str
-        ``"3e-4"``, or ``"lin_3e-4"``, ``"cos_3e-4"``, ``"step_3e-4"``.
+        ``"3e-4"``, or ``"lin_3e-4"``, ``"cos_3e-4"``, ``"step_3e-4"``, ``"exp_3e-4"`` (to a hundredth).
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""The three contracts: what a network of the zoo takes and gives.
+"""The four contracts: what a network of the zoo takes and gives.
 
 The base class is the door: it checks shapes, so that inside a model only the mathematics is left. A subclass writes one
-method (`encode` or `unroll`).
+method (`encode`, `decode` or `unroll`).
 
 Legend: `B` batch or envs, `T` steps, `D` features, `S` rows of state, `C H W` channels, height, width.
 """
@@ -48,20 +48,24 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, in_shape: tuple[int, ...], out_features: int) -> None:
-        check_in_shape(in_shape)
+        check_shape(in_shape=in_shape)
         check_sizes(out_features=out_features)
         super().__init__()
         self.in_shape = tuple(map(int, in_shape))
         self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:  # [B, *in_shape], or arranged
+        return self.encode(self.admit(x))  # [B, out_features]
+
+    def admit(self, x: Tensor) -> Tensor:
+        """The input as `encode` takes it: of the right shape, floats."""
         if x.shape[1:] != self.in_shape and not self.is_arranged(x):
             raise _wrong_shape(self, "x", ("B", *self.in_shape), x)
         if x.dtype == torch.uint8:
-            x = scaled(x)
-        elif not x.is_floating_point():
+            return scaled(x)
+        if not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes uint8 (divided by 255) or floats, got {x.dtype}")
-        return self.encode(x)  # [B, out_features]
+        return x
 
     def arrange(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures ``[N, C, H, W]`` in the order of memory that this network reads fastest, ``[N, H', W', C']``.
@@ -78,6 +82,66 @@ class Encoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """From floats ``[B, *in_shape]`` to ``[B, out_features]``: what a subclass writes."""
         raise NotImplementedError
+
+
+class Decoder(nn.Module):
+    """From a vector to what it stands for, such as a picture: ``[B, in_features] -> [B, *out_shape]``.
+
+    It gives floats as they are, with no activation at the end: whether they are values, or the logits of pixels, is for
+    a loss to say.
+
+    Parameters
+    ----------
+    in_features : int
+        Length of a vector.
+    out_shape : tuple of int
+        Shape of what one vector becomes, images as ``(C, H, W)``.
+
+    Raises
+    ------
+    ValueError
+        By `forward`, if the input has another shape.
+
+    Examples
+    --------
+    >>> class Canvas(Decoder):
+    ...     def decode(self, z):  # [B, C]
+    ...         return z[:, :, None, None].expand(-1, *self.out_shape)  # [B, C, H, W]
+    >>> decoder = Canvas(in_features=1, out_shape=(1, 2, 2))
+    >>> decoder(torch.tensor([[0.5]]))
+    tensor([[[[0.5000, 0.5000],
+              [0.5000, 0.5000]]]])
+    >>> decoder(torch.zeros(1, 2))
+    Traceback (most recent call last):
+    ValueError: Canvas takes z of shape [B, 1], got [1, 2]
+    """
+
+    def __init__(self, in_features: int, out_shape: tuple[int, ...]) -> None:
+        check_sizes(in_features=in_features)
+        check_shape(out_shape=out_shape)
+        super().__init__()
+        self.in_features = in_features
+        self.out_shape = tuple(map(int, out_shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 or z.shape[1] != self.in_features:
+            raise _wrong_shape(self, "z", ("B", self.in_features), z)
+        return self.decode(z)  # [B, *out_shape]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """From ``[B, in_features]`` to ``[B, *out_shape]``: what a subclass writes."""
+        raise NotImplementedError
+
+    @property
+    def last(self) -> nn.Module:
+        """The layer whose output is the decoder's: with zeros for weights and bias, all that it gives is zero.
+
+        The last layer with weights that was made, unless a subclass says otherwise.
+        """
+        layers = [layer for layer in self.modules() if isinstance(getattr(layer, "weight", None), Tensor)]
+        if not layers:
+            raise ValueError(f"{type(self).__name__} has no layer with weights")
+        return layers[-1]
 
 
 class Recurrent(nn.Module):
@@ -246,11 +310,12 @@ def check_sizes(**sizes: Any) -> None:
             raise ValueError(f"{name} must be positive, in whole numbers, got {size!r}")
 
 
-def check_in_shape(in_shape: Any) -> None:
-    """Raise a ValueError unless `in_shape` is a tuple (or list) of positive integers, at least one."""
-    if not isinstance(in_shape, (tuple, list)) or not in_shape:
-        raise ValueError(f"in_shape must be a tuple such as (4,) or (3, 32, 32), got {in_shape!r}")
-    check_sizes(in_shape=in_shape)
+def check_shape(**shapes: Any) -> None:
+    """Raise a ValueError unless every shape is a tuple (or list) of positive integers, at least one."""
+    for name, shape in shapes.items():
+        if not isinstance(shape, (tuple, list)) or not shape:
+            raise ValueError(f"{name} must be a tuple such as (4,) or (3, 32, 32), got {shape!r}")
+    check_sizes(**shapes)
 
 
 def check_dropout(dropout: float) -> None:

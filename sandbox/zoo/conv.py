@@ -1,10 +1,83 @@
-"""Convolutional encoders: from the one that learned Atari to residual ones."""
+"""Convolutional encoders: from the plainest to residual ones."""
+
+import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sandbox.zoo.contracts import Encoder, channels_last, check_dropout, check_in_shape, check_sizes
+from sandbox.zoo import mlp
+from sandbox.zoo.contracts import Encoder, channels_last, check_choice, check_dropout, check_shape, check_sizes
+
+
+class Conv(Encoder):
+    """Plain convolutions, each halving the side of a picture: ``[B, C, H, W] -> [B, out_features]``.
+
+    Convolutions of 4x4 with stride 2, each with a norm (if any, and not the first) and an activation, then a linear
+    layer with an activation. Where a side is odd, its last pixel falls away. 690,144 parameters at
+    ``in_shape=(3, 32, 32)``. `ConvDecoder` is the way back. With ``norm="batch", activation="leaky_relu"`` it is the
+    discriminator of DCGAN but for its last layer.
+
+    Parameters
+    ----------
+    in_shape : tuple of int
+        ``(C, H, W)``.
+    out_features : int
+        Width of the linear layer.
+    channels : tuple of int
+        Of each convolution.
+    norm : {None, "batch", "layer", "group"}
+        Between convolution and activation, not after the first one (as in the paper); ``"group"`` makes groups of 16
+        channels, ``"layer"`` a single one.
+    activation : str
+        relu, leaky_relu (slope 0.2, as in the paper), elu, gelu, silu, tanh or sigmoid.
+
+    Raises
+    ------
+    ValueError
+        If `in_shape` is no image, or one too small to be halved so often, or a norm or activation is unknown.
+
+    References
+    ----------
+    Radford et al., "Unsupervised representation learning with deep convolutional generative adversarial networks",
+    arXiv:1511.06434; initialisation: arXiv:1502.01852.
+
+    Examples
+    --------
+    >>> Conv(in_shape=(3, 32, 32))(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
+    torch.Size([2, 256])
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        out_features: int = 256,
+        channels: tuple[int, ...] = (32, 64, 128),
+        norm: str | None = None,
+        activation: str = "relu",
+    ) -> None:
+        check_halvings("Conv", channels, in_shape)
+        check_choice("norm", norm, NORMS)
+        check_choice("activation", activation, ACTIVATIONS)
+        super().__init__(in_shape, out_features)
+        activate, gain = ACTIVATIONS[activation]
+        layers: list[nn.Module] = []
+        before = in_shape[0]
+        for width in channels:
+            normed = norm is not None and bool(layers)
+            layers.append(he(nn.Conv2d(before, width, 4, stride=2, padding=1, bias=not normed), gain))
+            if normed:
+                layers.append(NORMS[norm](width))
+            layers.append(activate())
+            before = width
+        self.cnn = nn.Sequential(*layers, nn.Flatten())
+        C, H, W = halved(in_shape, channels)[-1]
+        self.linear = nn.Sequential(he(nn.Linear(C * H * W, out_features), gain), activate())
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.linear(self.cnn(x))
 
 
 class NatureCNN(Encoder):
@@ -241,12 +314,65 @@ class AlexNet(Encoder):
         return self.linear(self.cnn(x))
 
 
-def check_image(model: str, in_shape: tuple[int, ...], smallest: int = 1) -> None:
-    """Raise a ValueError unless `in_shape` is ``(C, H, W)`` with `H` and `W` at least `smallest`."""
-    check_in_shape(in_shape)
-    if len(in_shape) != 3 or min(in_shape[1:]) < smallest:
+ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
+    **{name: mlp.ACTIVATIONS[name] for name in ("relu", "elu", "gelu", "silu", "tanh", "sigmoid")},
+    "leaky_relu": (partial(nn.LeakyReLU, 0.2), math.sqrt(2 / (1 + 0.2**2))),
+}
+
+NORMS: dict[str | None, Callable[[int], nn.Module]] = {
+    None: lambda width: nn.Identity(),
+    "batch": nn.BatchNorm2d,
+    "layer": partial(nn.GroupNorm, 1),
+    "group": mlp.NORMS["group"],
+}
+
+
+def halved(shape: tuple[int, ...], channels: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """The shape of a picture, and of the map after each convolution of stride 2.
+
+    Examples
+    --------
+    >>> halved((3, 28, 30), (32, 64, 128))
+    [(3, 28, 30), (32, 14, 15), (64, 7, 7), (128, 3, 3)]
+    """
+    C, H, W = shape
+    return [(width, H >> i, W >> i) for i, width in enumerate((C, *channels))]
+
+
+def he(layer: nn.Module, gain: float) -> nn.Module:
+    """The layer with He's initialisation, N(0, gain² / fan in), and biases of zero (arXiv:1502.01852).
+
+    Examples
+    --------
+    >>> layer = he(nn.Linear(10_000, 10), gain=2.0)
+    >>> round(layer.weight.std().item(), 3), layer.bias.any().item()
+    (0.02, False)
+    """
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    fan_in = weight[0].numel()
+    if isinstance(layer, nn.ConvTranspose2d):  # [C_in, C_out, k, k], of whose k x k places each pixel meets a part
+        fan_in = len(weight) * weight[0, 0].numel() // math.prod(layer.stride)
+    nn.init.normal_(weight, std=gain / math.sqrt(fan_in))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def check_halvings(model: str, channels: tuple[int, ...], shape: tuple[int, ...], name: str = "in_shape") -> None:
+    """Raise a ValueError unless `shape` is that of an image whose sides can be halved once for each of `channels`."""
+    check_sizes(channels=channels)
+    if not channels:
+        raise ValueError("channels must be those of one convolution or more, got none")
+    check_image(model, shape, smallest=2 ** len(channels), name=name)
+
+
+def check_image(model: str, shape: tuple[int, ...], smallest: int = 1, name: str = "in_shape") -> None:
+    """Raise a ValueError unless `shape`, which is called `name`, is ``(C, H, W)`` with sides of at least `smallest`."""
+    check_shape(**{name: shape})
+    if len(shape) != 3 or min(shape[1:]) < smallest:
         least = f" of at least {smallest}x{smallest} pixels" if smallest > 1 else ""
-        raise ValueError(f"{model} takes images [C, H, W]{least}, got in_shape {tuple(in_shape)}")
+        does = "takes" if name == "in_shape" else "gives"
+        raise ValueError(f"{model} {does} images [C, H, W]{least}, got {name} {tuple(shape)}")
 
 
 def _width(cnn: nn.Module, in_shape: tuple[int, ...]) -> int:

@@ -5,8 +5,8 @@ The file's metadata has one entry, ``sandbox.zoo``, a JSON object:
 ========================  ================================================================================
 ``format``                1
 ``name``, ``kwargs``      what `build` was called with, defaults included
-``in_shape``              shape of one input, without batch and time
-``out_features``          width of one output
+``in_shape``              shape of one input, without batch and time (a decoder: ``in_features``)
+``out_features``          width of one output (a decoder: ``out_shape``)
 ``preprocessing``         `module.preprocessing`, whatever the owner wrote there, or null
 ``sha256``                over the rest of the record, and every tensor's name, dtype, shape and bytes
 ========================  ================================================================================
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
 from sandbox.training.device import private_seed
+from sandbox.zoo.contracts import Decoder
 from sandbox.zoo.names import build, plain
 
 _KIND = "sandbox.zoo"
@@ -81,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Encoder, Recurrent or Sequence
+    Encoder, Decoder, Recurrent or Sequence
         On the CPU, in training mode as `build` makes it, with `module.spec` and `module.preprocessing` (None, if none
         was saved).
 
@@ -99,7 +100,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     record, tensors = load_tensors(path, _KIND)
     try:
         module = _skeleton(record["name"], record["kwargs"], tensors)
-        if _shapes(module) != {key: record[key] for key in ("in_shape", "out_features")}:
+        if any(record[key] != shape for key, shape in _shapes(module).items()):
             raise ValueError("its record of shapes is not that of its model")
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the saved dtype stays
         module.preprocessing = record["preprocessing"]
@@ -122,5 +123,7 @@ def _skeleton(name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> 
 
 
 def _shapes(module: Any) -> dict[str, Any]:
+    if isinstance(module, Decoder):
+        return {"in_features": module.in_features, "out_shape": list(module.out_shape)}
     in_shape = module.in_shape if hasattr(module, "in_shape") else (module.in_features,)
     return {"in_shape": list(in_shape), "out_features": module.out_features}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sandbox.zoo.contracts import Encoder, check_choice, check_dropout, check_in_shape, check_sizes
+from sandbox.zoo.contracts import Encoder, check_choice, check_dropout, check_shape, check_sizes
 from sandbox.zoo.noisy import NoisyLinear
 
 
@@ -85,7 +85,7 @@ class MLP(Encoder, nn.Sequential):
         init: str | None = "orthogonal",
         noisy: bool | float = False,
     ) -> None:
-        check_in_shape(in_shape)
+        check_shape(in_shape=in_shape)
         check_sizes(widths=widths)
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("norm", norm, NORMS)

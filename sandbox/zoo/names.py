@@ -8,11 +8,19 @@ from typing import Any
 
 ZOO = {
     "alexnet": "sandbox.zoo.conv:AlexNet",
+    "conv": "sandbox.zoo.conv:Conv",
+    "conv_decoder": "sandbox.zoo.decoders:ConvDecoder",
     "gru": "sandbox.zoo.recurrent:GRU",
     "impala_cnn": "sandbox.zoo.conv:ImpalaCNN",
+    "latent_decoder": "sandbox.zoo.latent:LatentDecoder",
+    "latent_encoder": "sandbox.zoo.latent:LatentEncoder",
     "lstm": "sandbox.zoo.recurrent:LSTM",
     "mlp": "sandbox.zoo.mlp:MLP",
+    "mlp_decoder": "sandbox.zoo.decoders:MLPDecoder",
     "nature_cnn": "sandbox.zoo.conv:NatureCNN",
+    "nature_decoder": "sandbox.zoo.decoders:NatureDecoder",
+    "recurrent_decoder": "sandbox.zoo.recurrent:RecurrentDecoder",
+    "recurrent_encoder": "sandbox.zoo.recurrent:RecurrentEncoder",
     "resnet18": "sandbox.zoo.resnet:ResNet18",
     "rnn": "sandbox.zoo.recurrent:RNN",
     "transformer": "sandbox.zoo.transformer:Transformer",
@@ -55,7 +63,7 @@ def build(name: str, /, **kwargs: Any) -> Any:
 
     Returns
     -------
-    Encoder, Recurrent or Sequence
+    Encoder, Decoder, Recurrent or Sequence
 
     Raises
     ------
@@ -79,7 +87,9 @@ def build(name: str, /, **kwargs: Any) -> Any:
     except TypeError as error:
         raise TypeError(f"{name}: {error}; it accepts {', '.join(signature.parameters)}") from None
     module = model(**kwargs)
-    module.spec = {"name": name, "kwargs": kwargs}
+    # A network inside it that was built by name, such as its body, is written down with its own defaults.
+    inner = {key: getattr(module, key).spec for key in kwargs if hasattr(getattr(module, key, None), "spec")}
+    module.spec = {"name": name, "kwargs": kwargs | plain(inner)}
     return module
 
 

@@ -83,10 +83,16 @@ class Transformer(Sequence):
         if len(self.positions) < T:
             raise ValueError(f"Transformer takes at most max_length={len(self.positions)} steps, got {T}")
         looks = None if mask is None else self._looks(mask)
-        x = self.embed(x) + self.positions[:T]  # [B, T, dim]
+        return self._run(self.embed(x) + self.positions[:T], looks)
+
+    def encode_at(self, x: Tensor, places: Tensor) -> Tensor:
+        """Steps of a longer sequence, each with its place: ``[B, S, in_features], [B, S] -> [B, S, out_features]``."""
+        return self._run(self.embed(x) + self.positions[places], None)
+
+    def _run(self, x: Tensor, looks: Tensor | None) -> Tensor:  # [B, T, dim] -> [B, T, out_features]
         for block in self.blocks:
             x = block(x, looks)
-        return self.head(self.norm(x))  # [B, T, out_features]
+        return self.head(self.norm(x))
 
     def _looks(self, mask: Tensor) -> Tensor:  # [B, T] -> [B, 1, T, T]: which step looks at which
         T = mask.shape[1]
@@ -261,6 +267,14 @@ class ViT(Encoder):
     def patches(self, x: Tensor) -> Tensor:
         """Cut ``[B, C, H, W]`` into ``[B, H/patch · W/patch, C·patch²]``, row by row."""
         return F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
+
+    def encode_some(self, x: Tensor, seen: Tensor) -> Tensor:
+        """The outputs at some patches, which alone are looked at: ``[B, C, H, W], [B, S] -> [B, S, out_features]``.
+
+        What a masked autoencoder hides is not computed with (He et al., arXiv:2111.06377).
+        """
+        steps = self.patches(self.admit(x))
+        return self.body.encode_at(steps.gather(1, seen[..., None].expand(-1, -1, steps.shape[2])), seen)
 
     def encode(self, x: Tensor) -> Tensor:
         steps = self.patches(x)  # [B, patches, C patch²]

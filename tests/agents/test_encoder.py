@@ -193,6 +193,15 @@ def test_a_model_that_does_not_take_these_observations_is_one_clear_error(name):
     assert name.replace("_", "") in str(caught.value).lower()
 
 
+@pytest.mark.parametrize("how", ["name", "spec", "module", "file"])
+def test_a_decoder_is_one_clear_error(how, tmp_path):
+    decoder = zoo.build("mlp_decoder", in_features=4, out_shape=(4,))
+    zoo.save(decoder, tmp_path / "hand.safetensors")
+    given = {"name": "mlp_decoder", "spec": decoder.spec, "module": decoder, "file": tmp_path / "hand.safetensors"}
+    with pytest.raises(ValueError, match="encoder=MLPDecoder is a decoder: it goes from features to pictures"):
+        agent(encoder=given[how])
+
+
 def test_a_missing_or_damaged_file_is_one_clear_error(tmp_path, path):
     with pytest.raises(ValueError, match="no such file"):
         agent(encoder=tmp_path / "none.safetensors")

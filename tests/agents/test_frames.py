@@ -16,7 +16,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents.frames as frames_module
-from agents.frames import FrameReplay, NotEnoughMemory, check_room, free_memory
+from agents.frames import FrameReplay, NotEnoughMemory, check_room
 
 K, H, W = 4, 5, 6
 PICTURES = spaces.Box(0, 255, (K, H, W), np.uint8)
@@ -511,24 +511,6 @@ def test_what_would_not_fit_is_refused_before_it_is_begun(monkeypatch):
         FrameReplay(1_000_000, pictures, ACTIONS)
     monkeypatch.setattr(frames_module, "free_memory", lambda: None)
     check_room(10**18, "anything")
-
-
-def test_where_the_free_memory_is_read(monkeypatch, tmp_path):
-    def meminfo(text):
-        (tmp_path / "meminfo").write_text(text)
-        monkeypatch.setattr(frames_module, "Path", lambda path: tmp_path / "meminfo")
-
-    meminfo("MemTotal: 900 kB\nMemFree: 10 kB\nMemAvailable:     300 kB\n")
-    assert free_memory() == 300 * 1024
-    for text in ("MemTotal: 900 kB\n", ""):  # an old kernel, or another system
-        meminfo(text)
-        psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1234))
-        monkeypatch.setitem(sys.modules, "psutil", psutil)
-        assert free_memory() == 1234
-    monkeypatch.setattr(frames_module, "Path", lambda path: tmp_path / "not there")
-    assert free_memory() == 1234
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    assert free_memory() is None
 
 
 # --- files and pickles ---

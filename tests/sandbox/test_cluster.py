@@ -225,9 +225,9 @@ def test_a_file_larger_than_memory_is_read_in_passes(monkeypatch, heaps):
     np.save("rows.npy", heaps[0])
     assert isinstance(cluster.open_rows("rows.npy").X, np.memmap)
     monkeypatch.setattr(cluster, "LARGE", 0)
-    monkeypatch.setattr("agents.frames.free_memory", lambda: 8 * heaps[0].size)
+    monkeypatch.setattr("sandbox.cluster.free_memory", lambda: 8 * heaps[0].size)
     assert isinstance(cluster.open_rows("rows.npy").X, cluster.Shards)
-    monkeypatch.setattr("agents.frames.free_memory", lambda: 80 * heaps[0].size)
+    monkeypatch.setattr("sandbox.cluster.free_memory", lambda: 80 * heaps[0].size)
     assert isinstance(cluster.open_rows("rows.npy").X, np.memmap)
 
 

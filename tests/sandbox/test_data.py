@@ -1,7 +1,13 @@
 """Data sets by name: what they are, what is said of a wrong name, and what is not loaded before it is asked for."""
 
+import http.client
 import sys
+import warnings
+import wave
+from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
@@ -30,6 +36,87 @@ def test_the_photos_are_two_pictures_in_colour():
     assert found.X[0].mean() != found.X[1].mean()
 
 
+def test_patches_are_parts_of_their_photo_and_the_same_for_a_seed():
+    photos = data.load("photos").X
+    found = data.load("patches", n=300, size=(9, 7), seed=3)
+    assert (found.X.shape, found.X.dtype, found.names) == ((300, 9, 7, 3), np.uint8, ("china", "flower"))
+    assert found.X.flags.c_contiguous
+    assert 100 < found.y.sum() < 200
+    for patch, of in zip(found.X[:3], found.y, strict=False):
+        parts = np.lib.stride_tricks.sliding_window_view(photos[of], (9, 7, 3))
+        assert (parts == patch).all(axis=(2, 3, 4, 5)).any()
+    assert np.array_equal(data.load("patches", n=300, size=(9, 7), seed=3).X, found.X)
+    assert not np.array_equal(data.load("patches", n=300, size=(9, 7)).X, found.X)
+
+
+def test_patches_come_from_the_whole_photo_in_grey_if_asked_and_as_many_as_there_are_by_default():
+    whole = data.load("patches", n=9, size=(427, 640))
+    assert all(np.array_equal(one, data.load("photos").X[of]) for one, of in zip(whole.X, whole.y, strict=True))
+    columns = data.load("patches", n=60, size=(427, 1), grey=True)
+    assert len(np.unique(columns.rows, axis=0)) > 50
+    rows = data.load("patches", n=60, size=(1, 640), grey=True)
+    assert len(np.unique(rows.rows, axis=0)) > 50
+    grey = data.load("patches", n=50, grey=True, seed=1)
+    colours = data.load("patches", n=50, seed=1)
+    assert grey.X.shape == (50, 16, 16)
+    assert np.abs(colours.X @ [0.299, 0.587, 0.114] - grey.X).max() < 1
+    assert len(data.load("patches").X) == 20_000
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"size": (0, 4)}, {"size": (428, 4)}, {"size": (4, 641)}])
+def test_patches_that_cannot_be_are_one_line(wrong):
+    with pytest.raises(ValueError, match=r"at least 1|from 1x1 to 427x640") as caught:
+        data.load("patches", **wrong)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("mnist", "mnist_784"), ("fashion_mnist", "Fashion-MNIST")])
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_mnist_is_what_openml_has_as_bytes(tmp_path, monkeypatch, name, theirs, dtype):
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (30, 784)), np.arange(30) % 10
+    asked = []
+
+    def fetch(name, **kwargs):
+        asked.append((name, kwargs))
+        return SimpleNamespace(data=pixels.astype(dtype), target=labels.astype(str).astype(object))
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "kept"))
+    found = data.load(name)
+    assert (found.X.shape, found.X.dtype) == ((30, 28, 28), np.uint8)
+    assert np.array_equal(found.rows, pixels)
+    assert (found.y.tolist(), found.y.dtype) == (labels.tolist(), np.int64)
+    assert len(set(found.names)) == 10
+    assert str(tmp_path / "kept") in found.about
+    assert (asked[0][0], asked[0][1]["version"]) == (theirs, 1)
+    data.load(name, data_home=tmp_path / "else")
+    assert asked[1][1]["data_home"] == str(tmp_path / "else")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        URLError("Name or service not known"),
+        HTTPError("https://openml.org", 503, "Service Unavailable", Message(), None),
+        TimeoutError("timed out"),
+        http.client.IncompleteRead(b""),
+        ValueError("no such\ndata set"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_without_a_network_it_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, recwarn, error):
+    def fetch(*args, **kwargs):
+        warnings.warn("a network error occurred; retrying", stacklevel=1)
+        raise error
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    line = refused("mnist", data_home=tmp_path)
+    assert not len(recwarn)
+    for words in ("mnist_784", str(tmp_path / "openml"), " ".join(str(error).split()), "network"):
+        assert words in line
+
+
 def test_a_game_is_frames_labelled_with_the_memory():
     pytest.importorskip("ale_py")
     from envs.recording import record
@@ -42,6 +129,26 @@ def test_a_game_is_frames_labelled_with_the_memory():
     assert len(found.names) == found.y.shape[1]
     assert found.rows.shape == (7, 1200)
     assert repr(found).startswith("Data(X uint8 [7, 40, 30], y uint8 [7, 128]: Pong, policy random, seed 2")
+
+
+def test_a_game_is_its_sound_or_its_memory_if_asked():
+    pytest.importorskip("ale_py")
+    from envs.recording import record
+
+    played = record("Pong", 90, seed=2, size=1, grey=True, cache=False)
+    assert np.ptp(played.sound) > 5
+    heard = data.load("atari:Pong", n=90, what="sound", seed=2, cache=False)
+    assert (heard.X.shape, heard.X.dtype) == ((90, 2048), np.float32)
+    assert np.array_equal(np.round(heard.X * 128) + 128, played.sound)
+    assert heard.X.min() >= -1
+    assert heard.X.max() <= 1
+    assert np.array_equal(heard.y, played.ram)
+    assert "31,400 samples a second" in heard.about
+    memory = data.load("atari:Pong", n=90, what="ram", seed=2, cache=False)
+    assert np.array_equal(memory.X, played.ram)
+    assert memory.y.shape == (90, 0)
+    with pytest.raises(ValueError, match="what='smell': a game has frames, ram, sound"):
+        data.load("atari:Pong", what="smell")
 
 
 def test_a_game_has_a_thousand_frames_unless_told_otherwise(monkeypatch):
@@ -62,7 +169,14 @@ def test_a_game_has_a_thousand_frames_unless_told_otherwise(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("digit", "digits"), ("Photo", "photos"), ("atari", "atari:<Game>"), ("digits:8", "digits"), ("", "digits")],
+    [
+        ("digit", "digits"),
+        ("Photo", "photos"),
+        ("atari", "atari:<Game>"),
+        ("digits:8", "digits"),
+        ("", "digits"),
+        ("MNIST", "mnist"),
+    ],
 )
 def test_a_wrong_name_is_one_line_with_the_nearest_ones(name, near):
     with pytest.raises(ValueError, match="there is no data set") as caught:
@@ -291,3 +405,82 @@ def test_what_is_not_there_not_known_or_not_read_here_is_one_line(tmp_path):
     assert "pictures" in refused(tmp_path / "empty")
     np.save(tmp_path / "empty" / "0.npy", np.ones((2, 2)))
     assert "unsupervised.Shards" in refused(tmp_path / "empty")
+
+
+# -- sounds ------------------------------------------------------------------------------------------------------------
+
+
+def record_wav(path, samples, bits=16, rate=8000):
+    """Write whole numbers [T] or [T, channels], of so many bits, as PCM."""
+    path.parent.mkdir(exist_ok=True)
+    samples = np.asarray(samples)
+    little = (samples + (128 if bits == 8 else 0)).astype("<i4").reshape(-1, 1).view(np.uint8)[:, : bits // 8]
+    with wave.open(str(path), "wb") as file:
+        file.setparams((samples.shape[1] if samples.ndim == 2 else 1, bits // 8, rate, 0, "NONE", ""))
+        file.writeframes(little.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_a_sound_is_windows_from_minus_one_to_one(tmp_path, bits):
+    top = 2 ** (bits - 1)
+    samples = np.array([-top, -top // 2, 0, top // 2, top - 1, 1, -1, 0, 5, 7])
+    found = data.load(record_wav(tmp_path / "a.wav", samples, bits), window=4)
+    assert (found.X.shape, found.X.dtype) == ((2, 4), np.float32)
+    assert np.array_equal(found.X.ravel(), (samples[:8] / top).astype(np.float32))
+    assert (found.y.shape, found.names) == ((2, 0), ())
+    assert "0.0 s at 8,000 samples a second, in windows of 4" in found.about
+
+
+def test_stereo_is_averaged_and_a_window_has_1024_samples(tmp_path):
+    left, right = np.full(3000, 8192), np.full(3000, -16384)
+    found = data.load(record_wav(tmp_path / "a.WAV", np.stack([left, right], axis=1)))
+    assert found.X.shape == (2, 1024)
+    assert (found.X == -0.125).all()
+
+
+def test_a_folder_of_sounds_is_labelled_with_the_files_or_the_subfolders(tmp_path):
+    for i, name in enumerate(("b", "a", "short")):
+        record_wav(tmp_path / "flat" / f"{name}.wav", np.full((20, 10, 3)[i], 1000 * i))
+    found = data.load(tmp_path / "flat", window=5)
+    assert (found.y.tolist(), found.names) == ([0, 0, 1, 1, 1, 1], ("a", "b", "short"))
+    assert found.X[:, 0].round(2).tolist() == pytest.approx([0.03, 0.03, 0, 0, 0, 0])
+    assert "3 sounds" in found.about
+    for name in ("dog", "cat"):
+        for i in range(2):
+            (tmp_path / "deep").mkdir(exist_ok=True)
+            record_wav(tmp_path / "deep" / name / f"{i}.wav", np.zeros(5))
+    found = data.load(tmp_path / "deep", window=5)
+    assert (found.y.tolist(), found.names) == ([0, 0, 1, 1], ("cat", "dog"))
+    paint(tmp_path / "deep" / "cat" / "0.png", (4, 4), 0, "L")
+    assert data.load(tmp_path / "deep").X.shape == (1, 4, 4)
+
+
+def test_sounds_that_cannot_be_cut_are_one_line(tmp_path):
+    path = record_wav(tmp_path / "s" / "a.wav", np.zeros(9))
+    assert "window=9" in refused(path)
+    assert "none of its 1 sounds" in refused(tmp_path / "s")
+    record_wav(tmp_path / "s" / "b.wav", np.zeros(9), rate=44_100)
+    assert "b.wav: 44,100 samples a second, but 8,000" in refused(tmp_path / "s", window=3)
+    for place in (path, tmp_path / "s"):
+        with pytest.raises(ValueError, match="window must be at least 1"):
+            data.load(place, window=0)
+        with pytest.raises(TypeError, match="grey"):
+            data.load(place, grey=True)
+
+
+@pytest.mark.parametrize("damage", ["empty", "junk", "header cut", "samples cut", "floats", "no channels", "no rate"])
+def test_a_damaged_sound_is_one_line(tmp_path, damage):
+    path = record_wav(tmp_path / "a.wav", np.zeros(2000))
+    whole = path.read_bytes()
+    fields = {"floats": (20, b"\x03\x00"), "no channels": (22, b"\x00\x00"), "no rate": (24, b"\x00" * 4)}
+    if damage in fields:
+        at, value = fields[damage]
+        path.write_bytes(whole[:at] + value + whole[at + len(value) :])
+    else:
+        path.write_bytes({"empty": b"", "junk": b"junk" * 99, "header cut": whole[:30]}.get(damage, whole[:-10]))
+    words = {"floats": "not PCM", "samples cut": "ends after 1,995 of 2,000", "no rate": "0 a second"}
+    for place in (path, tmp_path):
+        line = refused(place)
+        assert "a.wav: " in line
+        assert words.get(damage, "damaged") in line

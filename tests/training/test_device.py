@@ -1,13 +1,16 @@
 """Device, threads, precision and generators: contexts that leave no trace."""
 
 import random
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from sandbox.training.device import pick_device, precision, private_seed, threads
+from sandbox.training import device
+from sandbox.training.device import free_memory, pick_device, precision, private_seed, threads
 
 
 def blas():
@@ -137,3 +140,21 @@ def test_without_a_seed_a_block_draws_from_where_the_generators_are():
         inside = torch.rand(3)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(torch.rand(3), inside)
+
+
+def test_where_the_free_memory_is_read(monkeypatch, tmp_path):
+    def meminfo(text):
+        (tmp_path / "meminfo").write_text(text)
+        monkeypatch.setattr(device, "Path", lambda path: tmp_path / "meminfo")
+
+    meminfo("MemTotal: 900 kB\nMemFree: 10 kB\nMemAvailable:     300 kB\n")
+    assert free_memory() == 300 * 1024
+    for text in ("MemTotal: 900 kB\n", ""):  # an old kernel, or another system
+        meminfo(text)
+        psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1234))
+        monkeypatch.setitem(sys.modules, "psutil", psutil)
+        assert free_memory() == 1234
+    monkeypatch.setattr(device, "Path", lambda path: tmp_path / "not there")
+    assert free_memory() == 1234
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert free_memory() is None

@@ -18,15 +18,31 @@ def documented(name):
     return int(found[1].replace(",", "")), eval(f"dict({found[2]})")
 
 
+BATCH_NORM_MLP = {"name": "mlp", "kwargs": {"widths": (16,), "norm": "batch"}}
+MLP_DECODER = {"name": "mlp_decoder", "kwargs": {"widths": (16,)}}
 VARIANTS = [
     ("alexnet", {"in_shape": (1, 17, 20), "out_features": 32, "dropout": 0.1}),
+    (
+        "conv",
+        {"in_shape": (1, 17, 20), "out_features": 7, "channels": (8, 16), "norm": "batch", "activation": "leaky_relu"},
+    ),
+    ("conv", {"in_shape": (3, 9, 8), "channels": (16, 32), "norm": "group", "activation": "silu"}),
+    ("conv_decoder", {"in_features": 5, "out_shape": (1, 17, 20), "channels": (16, 8), "norm": "batch"}),
+    ("conv_decoder", {"in_features": 5, "out_shape": (3, 9, 8), "channels": (8,), "norm": "layer"}),
     ("gru", {"in_features": 3, "out_features": 8, "layers": 2}),
     ("impala_cnn", {"in_shape": (1, 10, 13), "out_features": 7, "depths": (4, 8), "scale": 2}),
+    ("latent_decoder", {"in_features": 3, "out_shape": (2, 3, 4), "body": MLP_DECODER, "linear_path": False}),
+    ("latent_decoder", {"in_features": 3, "out_shape": (1, 9, 8), "body": "conv_decoder"}),
+    ("latent_encoder", {"in_shape": (2, 3, 4), "out_features": 3, "body": BATCH_NORM_MLP, "linear_path": False}),
+    ("latent_encoder", {"in_shape": (1, 9, 8), "out_features": 3, "body": "conv"}),
     ("lstm", {"in_features": 3, "out_features": 8, "layers": 2}),
     ("mlp", {"in_shape": (2, 3, 4), "widths": (16, 32), "out_features": 5, "activation": "maxout", "norm": "batch"}),
     ("mlp", {"in_shape": (4,), "widths": (8,), "activation": "step", "dropout": 0.2, "init": None}),
     ("mlp", {"in_shape": (2, 2), "widths": ()}),
+    ("mlp_decoder", {"in_features": 3, "out_shape": (2, 3, 4), "widths": (), "init": "he"}),
+    ("mlp_decoder", {"in_features": 3, "out_shape": (7,), "widths": (8,), "norm": "layer", "dropout": 0.2}),
     ("nature_cnn", {"in_shape": (1, 36, 40), "out_features": 6}),
+    ("nature_decoder", {"in_features": 3, "out_shape": (1, 36, 41), "channels": (8, 4), "width": 16}),
     ("resnet18", {"in_shape": (1, 9, 12), "out_features": 10}),
     ("rnn", {"in_features": 3, "out_features": 8, "layers": 2}),
     ("transformer", {"in_features": 3, "out_features": 6, "causal": False, "dim": 16, "positions": "sinusoidal"}),
@@ -35,6 +51,10 @@ VARIANTS = [
 ]
 CASES = [(name, documented(name)[1]) for name in zoo.ZOO] + VARIANTS
 every_case = pytest.mark.parametrize(("name", "kwargs"), CASES)
+every_plain_case = pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [(name, kwargs) for name, kwargs in CASES if issubclass(resolve(name), (zoo.Encoder, zoo.Decoder))],
+)
 every_encoder_case = pytest.mark.parametrize(
     ("name", "kwargs"), [(name, kwargs) for name, kwargs in CASES if issubclass(resolve(name), zoo.Encoder)]
 )
@@ -51,12 +71,19 @@ def inputs(module, seed=0):
     generator = torch.Generator().manual_seed(seed)
     if isinstance(module, zoo.Encoder):
         return (torch.randn(B, *module.in_shape, generator=generator),)
+    if isinstance(module, zoo.Decoder):
+        return (torch.randn(B, module.in_features, generator=generator),)
     if isinstance(module, zoo.Recurrent):
         x = torch.randn(T, B, module.in_features, generator=generator)
         starts = torch.zeros(T, B)
         starts[0] = starts[2, 1] = 1
         return x, module.initial_state(B), starts
     return (torch.randn(B, T, module.in_features, generator=generator),)
+
+
+def shape_of(module):
+    """Of one output: of one step, where there are steps."""
+    return module.out_shape if isinstance(module, zoo.Decoder) else (module.out_features,)
 
 
 def run(module, args):
@@ -78,20 +105,20 @@ def test_documented_paper_and_example(name):
 
 
 @every_name
-def test_is_one_of_the_three_contracts(name):
-    contracts = (zoo.Encoder, zoo.Recurrent, zoo.Sequence)
+def test_is_one_of_the_four_contracts(name):
+    contracts = (zoo.Encoder, zoo.Decoder, zoo.Recurrent, zoo.Sequence)
     assert sum(issubclass(resolve(name), contract) for contract in contracts) == 1
 
 
 @every_case
 def test_output_shape(name, kwargs):
     module = build(name, kwargs)
-    steps = () if isinstance(module, zoo.Encoder) else (T,)
+    steps = (T,) if isinstance(module, (zoo.Recurrent, zoo.Sequence)) else ()
     y = run(module, inputs(module))
-    assert y.shape == (B, *steps, module.out_features)
+    assert y.shape == (B, *steps, *shape_of(module))
     assert y.isfinite().all()
-    if kwargs.get("out_features"):
-        assert module.out_features == kwargs["out_features"]
+    for key in kwargs.keys() & {"out_features", "out_shape"}:
+        assert getattr(module, key) == kwargs[key]
 
 
 @every_case
@@ -100,6 +127,9 @@ def test_gradient_reaches_every_parameter(name, kwargs):
     args = inputs(module)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # dropout
+        for p in module.parameters():
+            if p.ndim > 1 and not p.any():
+                torch.nn.init.normal_(p)  # a layer that starts at zero lets no gradient through before its first step
         y = run(module, args)
         # Against fixed noise: the plain sum of a normalised output has no gradient.
         loss = (y * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))).sum()
@@ -121,10 +151,11 @@ def test_eval_does_not_mix_the_batch(name, kwargs):
             torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
 
 
-@every_encoder_case
+@every_plain_case
 def test_empty_batch(name, kwargs):
     module = build(name, kwargs).eval()
-    assert module(torch.zeros(0, *module.in_shape)).shape == (0, module.out_features)
+    (x,) = inputs(module)
+    assert module(x[:0]).shape == (0, *shape_of(module))
 
 
 @every_case
@@ -164,7 +195,12 @@ def test_spec_builds_the_same_architecture(name, kwargs):
     module = build(name, kwargs)
     assert module.spec["name"] == name
     for key, value in kwargs.items():
-        assert module.spec["kwargs"][key] == (list(value) if isinstance(value, tuple) else value)
+        written = module.spec["kwargs"][key]
+        if key == "body":
+            assert written == module.body.spec
+            assert written["name"] == (value if isinstance(value, str) else value["name"])
+        else:
+            assert written == (list(value) if isinstance(value, tuple) else value)
     again = zoo.build(module.spec["name"], **module.spec["kwargs"])
     assert again.spec == module.spec
     assert str(again) == str(module)
@@ -175,7 +211,7 @@ def test_wrong_shapes_raise_one_clear_error(name, kwargs):
     module = build(name, kwargs)
     x, *rest = inputs(module)
     for wrong in (x[..., :-1] if x.shape[-1] > 1 else x.expand(*x.shape[:-1], 2), x[0], x[None], x.flatten()):
-        with pytest.raises(ValueError, match=r"takes x of shape \[.*\], got \[.*\]") as caught:
+        with pytest.raises(ValueError, match=r"takes [xz] of shape \[.*\], got \[.*\]") as caught:
             module(wrong, *rest)
         assert str(list(wrong.shape)) in str(caught.value)
         assert type(module).__name__ in str(caught.value)
@@ -195,13 +231,11 @@ def test_pixels_are_scaled_and_floats_are_not(name, kwargs):
 @every_name
 def test_sizes_that_are_not_positive_are_refused(name):
     _, kwargs = documented(name)
-    with pytest.raises(ValueError, match="out_features must be positive"):
-        zoo.build(name, **kwargs, out_features=0)
-    key = "in_shape" if "in_shape" in kwargs else "in_features"
-    wrong_values = [(), 4, (-1,), (3, 0, 3), (2.5,)] if key == "in_shape" else [0, -1, 2.5]
-    for wrong in wrong_values:
-        with pytest.raises(ValueError, match=key):
-            zoo.build(name, **{key: wrong})
+    for key in kwargs.keys() - {"body"} | ({"out_features"} if "out_shape" not in kwargs else set()):
+        wrong_values = [(), 4, (-1,), (3, 0, 3), (2.5,)] if key.endswith("shape") else [0, -1, 2.5]
+        for wrong in wrong_values:
+            with pytest.raises(ValueError, match=key):
+                zoo.build(name, **{**kwargs, key: wrong})
 
 
 def test_building_running_saving_and_loading_leave_global_state_alone(tmp_path):

@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.decomposition import PCA
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sandbox.training.fit import Loss
+from sandbox.training.device import pick_device
+from sandbox.training.fit import Loss, evaluate
 from sandbox.zoo.given import Given, brings_weights, from_given
 from sandbox.zoo.names import build
 from unsupervised import losses
@@ -89,6 +90,8 @@ class Autoencoder(TorchEstimator):
         "loss": [StrOptions(set(losses.RECONSTRUCTION))],
     }
 
+    _whitened: ClassVar[bool] = False  # whether all dimensions of a code begin with a variance of 1, or their mean
+
     def _build(self) -> Coder:
         straight = self._straight()
         body = body_for(self.in_shape_, self.encoder)
@@ -131,7 +134,7 @@ class Autoencoder(TorchEstimator):
                     f"n_components={self.n_components} must be between 1 and min(n_samples, n_features)={min(n, D)}, "
                     f"with n_samples={n} and n_features={D}; linear_path=False takes more"
                 )
-            axes = principal_axes(rows / scale, self.n_components)
+            axes = principal_axes(rows / scale, self.n_components, self._whitened)
         self.model_.encoder.start(mean, scale, **axes)
         self.model_.decoder.start(mean, scale, **axes)
 
@@ -139,7 +142,25 @@ class Autoencoder(TorchEstimator):
         return self._error(self.model_.decoder(self.model_.encoder(x)), x), {}
 
     def _error(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        return losses.RECONSTRUCTION[self.loss](x_hat.float(), x)
+        """The error in units of the data's standard deviation: an optimiser should not see in which units they are."""
+        scale = self.model_.encoder.scale
+        return losses.RECONSTRUCTION[self.loss](x_hat.float() / scale, x / scale)
+
+    def _code(self, x: Tensor) -> Tensor:
+        """Codes as `transform` gives them."""
+        return self.model_.encoder(x)
+
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
+        """Minus the mean error of reconstructions, in the units of `X`: the larger the better."""
+        check_is_fitted(self)
+        arrays = self._checked(X)
+        self.model_.to(pick_device(self.device))
+
+        def error(rows: Tensor) -> Loss:
+            x = self._floats(rows)
+            return losses.RECONSTRUCTION[self.loss](self.model_.decoder(self._code(x)).float(), x), {}
+
+        return -evaluate(self.model_, error, arrays, self.batch_size)["loss"]
 
     def _writable(self, name: str, value: Any) -> Any:
         if name == "encoder" and brings_weights(value):  # its weights are in the model: the file may be gone one day
@@ -283,8 +304,7 @@ class SparseAutoencoder(Autoencoder):
         z = self.model_.encoder(x).float()
         error = self._error(self.model_.decoder(z), x)
         penalty = z.abs().mean() if self.penalty == "l1" else losses.bernoulli_kl(z, self.sparsity) / self.n_components
-        weight = self.weight * self.model_.encoder.scale.square()
-        return error + weight * penalty, {"error": error.detach(), "activity": (z > 0.01).float().mean()}
+        return error + self.weight * penalty, {"error": error.detach(), "activity": (z > 0.01).float().mean()}
 
 
 @dataclass(eq=False, repr=False)
@@ -322,8 +342,8 @@ class ContractiveAutoencoder(Autoencoder):
             z = self.model_.encoder(x).float()
             norm = losses.contraction(z, x)
         error = self._error(self.model_.decoder(z), x.detach())
-        # |dz/dx'|² of standardised samples x' = x / scale is scale² |dz/dx|², and errors are in units of scale².
-        weight = self.weight * self.model_.encoder.scale**4 / (self.n_components * x[0].numel())
+        # Of standardised samples x' = x / scale it would be scale² times as much.
+        weight = self.weight * self.model_.encoder.scale.square() / (self.n_components * x[0].numel())
         return error + weight * norm, {"error": error.detach(), "contraction": norm.detach()}
 
 
@@ -368,6 +388,8 @@ class VariationalAutoencoder(Autoencoder):
         "free_bits": [Interval(Real, 0, None, closed="left")],
     }
 
+    _whitened: ClassVar[bool] = True  # as the distribution that codes are held to
+
     def _encoder_options(self) -> dict[str, Any]:
         return {"variance": True}
 
@@ -376,7 +398,8 @@ class VariationalAutoencoder(Autoencoder):
         z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
         x_hat, D = self.model_.decoder(z).float(), x[0].numel()
         divergence = losses.free_bits(losses.gaussian_kl(mean, log_var), self.free_bits)
-        likelihood = losses.gaussian_nll(x_hat, x) if self.loss == "mse" else D * self._error(x_hat, x)
+        scale = self.model_.encoder.scale
+        likelihood = losses.gaussian_nll(x_hat / scale, x / scale) if self.loss == "mse" else D * self._error(x_hat, x)
         metrics = {"error": self._error(x_hat, x).detach(), "divergence": divergence.detach()}
         return (likelihood + self.beta * divergence) / D, metrics
 
@@ -467,6 +490,9 @@ class VQAutoencoder(Autoencoder):
     def _parts(self, z: Tensor) -> Tensor:  # [B, n_components] -> [B, parts, code_dim]
         return z.unflatten(1, (-1, self.code_dim))
 
+    def _code(self, x: Tensor) -> Tensor:
+        return self._quantized(x)[0]
+
     def _quantized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors [B, n_components], symbols [B, parts], and what the codes are held to."""
         z = self._parts(self.model_.encoder(x).to(torch.promote_types(x.dtype, torch.float32)))
@@ -478,9 +504,8 @@ class VQAutoencoder(Autoencoder):
 
         z_hat, symbols, distance = self._quantized(x)
         error = self._error(self.model_.decoder(z_hat), x)
-        weight = self.commitment * self.model_.encoder.scale.square()
         metrics = {"error": error.detach(), "perplexity": perplexity(symbols)}
-        return error + weight * distance, metrics
+        return error + self.commitment * distance, metrics
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """The vectors that stand for samples: ``[N, D] -> [N, n_components]``."""
@@ -574,11 +599,13 @@ def spec_of(network: Given, in_shape: tuple[int, ...]) -> dict[str, Any]:
     return built.spec
 
 
-def principal_axes(rows: Tensor, n: int) -> dict[str, Tensor]:
-    """The first axes of centred rows [N, D], and the standard deviation along each: components [n, D], spread [n]."""
-    X = rows.double().cpu().numpy() if rows.numel() < 1 << 22 else rows.cpu().numpy()
-    _, lengths, axes = randomized_svd(X, n, random_state=0, n_iter=4)
-    spread = lengths / max(len(X) - 1, 1) ** 0.5
-    floor = 1e-6 * max(spread[0], 1e-30)  # a direction in which nothing varies is left as it is
-    spread = np.where(spread > floor, spread, 1.0)
-    return {"components": torch.tensor(axes).to(rows), "spread": torch.tensor(spread).to(rows)}
+def principal_axes(rows: Tensor, n: int, whitened: bool) -> dict[str, Tensor]:
+    """The first axes of centred rows [N, D], components [n, D], and what codes along them are divided by, spread [n].
+
+    That is each axis's own standard deviation if they are to be whitened. Else it is one number for all: axes of little
+    variance are mostly noise, and whoever measures distances between codes would hear it as loud as the rest.
+    """
+    pca = PCA(n, random_state=0).fit(rows.double().cpu().numpy() if rows.numel() < 1 << 22 else rows.cpu().numpy())
+    variance = pca.explained_variance_
+    spread = np.sqrt(variance if whitened else np.full(n, variance.mean()))
+    return {"components": torch.tensor(pca.components_).to(rows), "spread": torch.tensor(spread).to(rows)}

@@ -93,7 +93,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
-        The mean loss of each epoch.
+        The mean loss of each epoch, errors in units of the data's standard deviation.
     validation_curve_ : list of float
         With `early_stopping`, the loss on the samples held out.
     stopped_ : str

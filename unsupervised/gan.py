@@ -1,6 +1,6 @@
 """Generative adversarial networks: one network makes samples, another one tells them from real ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -84,8 +84,8 @@ class GAN(TorchEstimator):
     n_components: int = 32
     n_features: int = 64
     penalty: float = 1.0
-    learning_rate: float | str | Schedule = 3e-4
-    optimizer: str = "rmsprop"  # without momentum: it would carry each player past the other's answer
+    learning_rate: float | str | Schedule = field(default=3e-4, kw_only=True)
+    optimizer: str = field(default="rmsprop", kw_only=True)  # momentum would carry a player past the other's answer
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TorchEstimator._parameter_constraints,

@@ -81,7 +81,7 @@ class Supervised(TorchEstimator):
     def _build(self) -> Headed:
         given = body_for(self.in_shape_, self.encoder)
         spec = spec_of(given, self.in_shape_)
-        if brings_weights(given) or self.freeze_encoder:
+        if self.as_given_:
             encoder = from_given(given, in_shape=self.in_shape_)
         else:
             shapes = {"in_shape": self.in_shape_, "out_features": self.n_features}
@@ -89,13 +89,15 @@ class Supervised(TorchEstimator):
         return Headed(encoder, self._n_outputs(), self.freeze_encoder)
 
     def _start(self, x: Tensor) -> None:
-        if not brings_weights(self.encoder) and not self.freeze_encoder:
+        if not self.as_given_:
             rows = x.flatten(1)
             mean = rows.mean(0)
             self.model_.encoder.start(mean, float((rows - mean).square().mean().sqrt()) or 1.0)
 
     def _checked(self, X: ArrayLike, y: ArrayLike | None = None, *, reset: bool = False) -> list[NDArray[Any]]:
         (rows,) = super()._checked(X, reset=reset)
+        if reset:
+            self.as_given_ = brings_weights(self.encoder) or self.freeze_encoder
         if y is None:
             if reset:
                 raise ValueError(

@@ -40,7 +40,6 @@ def test_three_kinds_of_features_are_asked_the_same():
     for who in ("ours", "PCA", "random"):
         assert set(found[who]) == {*bench.PROBED, "mean"}
         assert found[who]["mean"] == pytest.approx(np.mean([found[who][name] for name in bench.PROBED]))
-    assert found["PCA"]["enemy y"] > 0.5  # a paddle is large enough for it
 
 
 def test_the_tables(monkeypatch, capsys, tmp_path):

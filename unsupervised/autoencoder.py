@@ -36,14 +36,17 @@ class Coder(nn.Module):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, quantizer: nn.Module | None = None):
         super().__init__()
         self.encoder, self.decoder, self.quantizer = encoder, decoder, quantizer
+        for linear in (encoder.linear, decoder.linear):
+            if linear is not None:  # PCA is good as it is, and an optimiser's first steps would undo it
+                linear.requires_grad_(False)
 
 
 @dataclass(eq=False, repr=False)
 class Autoencoder(TorchEstimator):
     """Compress samples to a few numbers that they can be restored from.
 
-    The encoder is the sum of a linear map and a network, and so is the decoder. Before the first step the linear maps
-    are those of PCA and the networks add nothing: it starts as PCA and goes on from there.
+    The encoder is the sum of a linear map and a network, and so is the decoder. The linear maps are PCA's and stay so;
+    the networks add nothing before the first step: it starts as PCA, and goes on from there.
 
     All parameters after these, and the attributes, are those of `unsupervised.base.TorchEstimator`.
 

@@ -30,7 +30,8 @@ print("autoencoder_digits.png")
 low, high = np.percentile(Z, [2, 98], axis=0)
 across, down = np.meshgrid(np.linspace(low[0], high[0], 16), np.linspace(high[1], low[1], 16))
 decoded = model.inverse_transform(np.stack([across, down], axis=2).reshape(-1, 2))  # [256, 64]
-sheet = decoded.reshape(16, 16, 8, 8).swapaxes(1, 2).reshape(128, 128)
+tiles = np.pad(decoded.reshape(16, 16, 8, 8), ((0, 0), (0, 0), (1, 1), (1, 1)))  # a little white between them
+sheet = tiles.swapaxes(1, 2).reshape(160, 160)
 figure = Figure(figsize=(7, 7.3), dpi=110, layout="constrained")
 axes = figure.subplots()
 axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1)

@@ -167,13 +167,50 @@ class BlockConv2d(nn.Conv2d):
         return rows.swapaxes(2, 3).copy().view(last.dtype).reshape(N, H // s, W // s, s * s * C)
 
     def forward(self, x: Tensor) -> Tensor:
-        s = self.stride[0]
-        if x.shape[1] == self.in_channels or s == 1:
+        s, plain = self.stride[0], x.shape[1] == self.in_channels
+        if s == 1 or (plain and not self._pays(x)):
             return super().forward(x)
         k = self.kernel_size[0] // s
         weight = self.weight.unflatten(3, (k, s)).unflatten(2, (k, s))  # [O, C, k, s, k, s]
-        weight = weight.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)  # [O, s * s * C, k, k]
-        return nn.functional.conv2d(x, weight, self.bias)
+        if plain:  # cut into blocks here, channels outermost
+            x, order = nn.functional.pixel_unshuffle(x, s), (0, 1, 3, 5, 2, 4)
+        else:
+            order = (0, 3, 5, 1, 2, 4)
+        return nn.functional.conv2d(x, weight.permute(order).flatten(1, 3), self.bias)
+
+    def _pays(self, x: Tensor) -> bool:
+        """Whether cutting pictures into blocks takes less time than it saves: in bf16 it does."""
+        s = self.stride[0]
+        fits = not (x.shape[2] % s or x.shape[3] % s or self.kernel_size[0] % s)
+        return fits and torch.is_autocast_enabled(x.device.type)
+
+
+class BlockConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution that makes blocks of stride x stride pixels, and lays them side by side.
+
+    It is a convolution of stride 1 with a small kernel and many channels, as in `BlockConv2d`, where the kernel is a
+    multiple of the stride: for one of 8x8 with stride 4 it takes a third of the time. The weights are the same.
+
+    Examples
+    --------
+    >>> layer, plain = BlockConvTranspose2d(3, 2, 8, 4, padding=1), nn.ConvTranspose2d(3, 2, 8, 4, padding=1)
+    >>> _ = plain.load_state_dict(layer.state_dict())
+    >>> x = torch.randn(1, 3, 5, 4)
+    >>> layer(x).shape, torch.allclose(layer(x), plain(x), atol=1e-5)
+    (torch.Size([1, 2, 22, 18]), True)
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        s, (rows, columns), (more, wider) = self.stride[0], self.padding, self.output_padding
+        if self.kernel_size[0] % s or more > rows or wider > columns:
+            return super().forward(x, output_size)
+        k = self.kernel_size[0] // s
+        weight = self.weight.unflatten(3, (k, s)).unflatten(2, (k, s)).flip(2, 4)  # [C, O, k, s, k, s]
+        weight = weight.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)  # [O * s * s, C, k, k]
+        bias = None if self.bias is None else self.bias.repeat_interleave(s * s)
+        y = nn.functional.pixel_shuffle(nn.functional.conv2d(x, weight, bias, padding=k - 1), s)
+        H, W = y.shape[2:]
+        return y[:, :, rows : H - rows + more, columns : W - columns + wider]
 
 
 class ImpalaCNN(Encoder):

@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from sandbox.zoo.contracts import Decoder, check_choice, check_sizes
-from sandbox.zoo.conv import ACTIVATIONS, NORMS, check_halvings, check_image, halved, he
+from sandbox.zoo.conv import ACTIVATIONS, NORMS, BlockConvTranspose2d, check_halvings, check_image, halved, he
 from sandbox.zoo.mlp import MLP
 
 
@@ -183,7 +183,8 @@ class NatureDecoder(Decoder):
         for before, (kernel, stride) in zip(channels[::-1], ((8, 4), (4, 2), (3, 1)), strict=False):
             (h, *row), (w, *column) = _covering(H, kernel, stride), _covering(W, kernel, stride)
             padding, output_padding = zip(row, column, strict=True)
-            deconvolution = nn.ConvTranspose2d(before, after, kernel, stride, padding, output_padding)
+            kind = BlockConvTranspose2d if stride > 2 else nn.ConvTranspose2d  # blocks of 2x2 are no faster
+            deconvolution = kind(before, after, kernel, stride, padding, output_padding)
             layers = [nn.ReLU(), he(deconvolution, relu if layers else 1.0), *layers]
             after, H, W = before, h, w
         self.linear = nn.Sequential(

@@ -208,7 +208,8 @@ def test_nature_decoder_goes_through_the_maps_of_nature_cnn_backwards(channels):
     assert back.linear[0].out_features == 512
     strides = [layer.stride[0] for layer in back.cnn if isinstance(layer, nn.ConvTranspose2d)]
     assert strides == [4, 2, 1][: len(channels)][::-1]
-    assert kinds(back.cnn) == ["ReLU", "ConvTranspose2d"] * len(channels)  # none at the end
+    below = ["ReLU", "BlockConvTranspose2d"]  # the last one, of stride 4
+    assert kinds(back.cnn) == ["ReLU", "ConvTranspose2d"] * (len(channels) - 1) + below
 
 
 def test_nature_decoder_refuses():

@@ -68,7 +68,7 @@ DEMOS = {
     "cartpole_ppo": "the library in a page: train PPO, evaluate it, draw an episode",
     "cluster_digits": "digits in ten clusters, found without a label: centres, typical members, odd ones",
     "colours": "a photo in eight colours, before and after, with the palette",
-    "denoise_photo": "a photo with noise over it, cleaned by a network that never saw it clean elsewhere",
+    "denoise_photo": "a photo with noise over it, cleaned by a network that learned from another photo",
     "gan_digits": "digits that nobody wrote: a generator and a discriminator, and how it learned",
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "kmeans_step_by_step": "the textbook's loop as a GIF: assign, re-centre, repeat",
@@ -79,7 +79,7 @@ DEMOS = {
     "pong_dqn": "deep Q-learning on Pong, with a replay that keeps each frame once (hours, or as many steps as you say)",  # noqa: E501
     "rainbow_switches": "what each idea of Rainbow adds to deep Q-learning, as a bar chart (minutes)",
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
-    "see_in_3d": "faces of data: three numbers for each digit, turning",
+    "see_in_3d": "digits in three dimensions, turning: an autoencoder's beside PCA's",
     "states": "the states that an agent visits in clusters, and a typical moment of each",
     "value_map": "the value of every position and speed of MountainCar, learned and drawn",
     "value_table": "Q-learning walks along the cliff, SARSA keeps away: their tables, drawn side by side",

@@ -246,7 +246,7 @@ def settings_of(case: str, small: bool = False) -> dict[str, Any]:
         return {"max_iter": 2}
     if case == "digits":
         return {"max_iter": 100, "learning_rate": "cos_1e-3"}
-    return {"max_iter": 20, "learning_rate": "cos_1e-3", "batch_size": 64}
+    return {"max_iter": 8, "learning_rate": "cos_1e-3", "batch_size": 64, "warmup": 0.05}
 
 
 def probe(case: str, seed: int, small: bool = False) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def frames(game: str, small: bool) -> tuple[np.ndarray, np.ndarray]:
     """Frames of random play ``[N, 1, 84, 84]``, and those of other games to judge by."""
     from envs.recording import record
 
-    sizes = (150, 50) if small else (5000, 1000)
+    sizes = (150, 50) if small else (3000, 1000)
     both = [record(game, n, seed=seed, size=(84, 84), grey=True).frames[:, None] for seed, n in enumerate(sizes)]
     return both[0], both[1]
 

@@ -35,7 +35,9 @@ class Coder(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, quantizer: nn.Module | None = None):
         super().__init__()
-        self.encoder, self.decoder, self.quantizer = encoder, decoder, quantizer
+        self.encoder: Any = encoder
+        self.decoder: Any = decoder
+        self.quantizer: Any = quantizer
         for linear in (encoder.linear, decoder.linear):
             if linear is not None:  # PCA is good as it is, and an optimiser's first steps would undo it
                 linear.requires_grad_(False)
@@ -84,7 +86,7 @@ class Autoencoder(TorchEstimator):
     linear_path: bool = True
     loss: str = "mse"
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "encoder": "no_validation",
@@ -179,10 +181,10 @@ class Autoencoder(TorchEstimator):
     def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
         """From codes to samples: ``[N, n_components] -> [N, D]``, bytes as numbers from 0 to 1."""
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32])
-        if Z.shape[1] != self.n_components:
-            raise ValueError(f"codes have n_components={self.n_components} values, got {Z.shape[1]}")
-        return self._in_batches(_Flat(self.model_.decoder, self.loss == "bce"), Z, (self.n_components,))
+        codes = check_array(Z, dtype=[np.float64, np.float32])
+        if codes.shape[1] != self.n_components:
+            raise ValueError(f"codes have n_components={self.n_components} values, got {codes.shape[1]}")
+        return self._in_batches(_Flat(self.model_.decoder, self.loss == "bce"), codes, (self.n_components,))
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Samples as their codes restore them, in the shape that they came in."""
@@ -239,7 +241,7 @@ class DenoisingAutoencoder(Autoencoder):
     noise: str = "gaussian"
     noise_level: float = 0.3
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Autoencoder._parameter_constraints,
         "noise": [StrOptions(set(NOISES))],
         "noise_level": [Interval(Real, 0, None, closed="left")],
@@ -290,7 +292,7 @@ class SparseAutoencoder(Autoencoder):
     weight: float = 0.01
     sparsity: float = 0.05
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Autoencoder._parameter_constraints,
         "penalty": [StrOptions({"l1", "kl"})],
         "weight": [Interval(Real, 0, None, closed="left")],
@@ -334,7 +336,7 @@ class ContractiveAutoencoder(Autoencoder):
 
     weight: float = 0.1
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Autoencoder._parameter_constraints,
         "weight": [Interval(Real, 0, None, closed="left")],
     }
@@ -384,7 +386,7 @@ class VariationalAutoencoder(Autoencoder):
     beta: float = 1.0
     free_bits: float = 0.0
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Autoencoder._parameter_constraints,
         "loss": [StrOptions({"mse", "bce"})],
         "beta": [Interval(Real, 0, None, closed="left")],
@@ -456,7 +458,7 @@ class VQAutoencoder(Autoencoder):
     levels: tuple[int, ...] = (8, 5, 5, 5)
     commitment: float = 0.25
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Autoencoder._parameter_constraints,
         "n_codes": [Interval(Integral, 2, None, closed="left")],
         "code_dim": [Interval(Integral, 1, None, closed="left")],

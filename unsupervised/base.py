@@ -121,7 +121,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     tensorboard: str | os.PathLike[str] | None = None
     checkpoint: str | os.PathLike[str] | None = None
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "image_shape": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -153,8 +153,8 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _start(self, x: Tensor) -> None:
         """Take from some samples ``[n, *in_shape_]`` what the networks start with."""
 
-    def _loss(self, x: Tensor, *targets: Tensor) -> Loss:
-        """The loss of a batch ``[B, *in_shape_]`` of floats, and metrics."""
+    def _loss(self, x: Tensor, *args: Any, **kwargs: Any) -> Loss:
+        """The loss of a batch ``[B, *in_shape_]`` of floats, and of its targets where there are any; and metrics."""
         raise NotImplementedError
 
     def _after_step(self) -> None:
@@ -283,7 +283,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             X = np.asarray(X).reshape(shape[0], -1)
         rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C")
         if reset:
-            self.in_shape_ = self._sample_shape(tuple(map(int, shape[1:])) if len(shape) > 2 else None, rows.shape[1])
+            self.in_shape_: tuple[int, ...] = self._sample_shape(tuple(map(int, shape[1:])) if len(shape) > 2 else None, rows.shape[1])
         return [rows]
 
     def _sample_shape(self, given: tuple[int, ...] | None, D: int) -> tuple[int, ...]:
@@ -303,7 +303,8 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         device = pick_device(self.device)
         with private_seed(self._seed):
-            self.model_ = self._build().to(device)
+            model: Any = self._build()
+            self.model_: Any = model.to(device)
             if len(self.in_shape_) == 3:
                 self.model_.to(memory_format=torch.channels_last)
             some = np.sort(torch.randperm(len(arrays[0]))[:STARTERS].numpy())

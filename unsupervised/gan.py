@@ -87,7 +87,7 @@ class GAN(TorchEstimator):
     learning_rate: float | str | Schedule = field(default=3e-4, kw_only=True)
     optimizer: str = field(default="rmsprop", kw_only=True)  # momentum would carry a player past the other's answer
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_features": [Interval(Integral, 1, None, closed="left")],

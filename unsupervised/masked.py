@@ -84,7 +84,7 @@ class MaskedAutoencoder(TorchEstimator):
     decoder_depth: int = 2
     normalize_patches: bool = False
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,
         **{
             name: [Interval(Integral, 1, None, closed="left")]
@@ -114,7 +114,8 @@ class MaskedAutoencoder(TorchEstimator):
     def _draw(self, B: int) -> tuple[Tensor, Tensor]:
         """The patches that are seen [B, S] and those that are not [B, rest]."""
         order = torch.rand(B, self.model_.n_patches, device=self._on()).argsort(1)
-        return order.tensor_split([self._n_seen(self.model_)], 1)
+        seen, unseen = order.tensor_split([self._n_seen(self.model_)], 1)
+        return seen, unseen
 
     def _targets(self, x: Tensor) -> Tensor:
         patches = self.model_.encoder.patches(x)  # [B, n_patches, pixels]

@@ -46,7 +46,7 @@ class SequenceAutoencoder(Autoencoder):
     hidden: int = 64
     step: int = 8
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Autoencoder._parameter_constraints,
         "cell": [StrOptions({"lstm", "gru", "rnn"})],
         "hidden": [Interval(Integral, 1, None, closed="left")],

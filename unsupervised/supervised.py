@@ -64,7 +64,7 @@ class Supervised(TorchEstimator):
     freeze_encoder: bool = False
     n_features: int = 64
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TorchEstimator._parameter_constraints,
         "encoder": "no_validation",
         "freeze_encoder": ["boolean"],
@@ -105,9 +105,9 @@ class Supervised(TorchEstimator):
                 )
             return [rows]
         numeric = isinstance(self, RegressorMixin)
-        y = _check_y(y, multi_output=numeric, y_numeric=numeric, estimator=self)
-        check_consistent_length(rows, y)
-        return [rows, self._targets(y, reset)]
+        targets = _check_y(y, multi_output=numeric, y_numeric=numeric, estimator=self)
+        check_consistent_length(rows, targets)
+        return [rows, self._targets(targets, reset)]
 
     def _outputs(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
@@ -152,7 +152,7 @@ class Classifier(ClassifierMixin, Supervised):
 
     loss: str = "ce"
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Supervised._parameter_constraints,
         "loss": [StrOptions({"ce", "hinge"})],
     }
@@ -166,7 +166,7 @@ class Classifier(ClassifierMixin, Supervised):
     def _targets(self, y: NDArray[Any], reset: bool) -> NDArray[Any]:
         check_classification_targets(y)
         if reset:
-            self.classes_ = vars(self).pop("_known", np.unique(y))
+            self.classes_ = self.__dict__.pop("_known", np.unique(y))
         places = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if (self.classes_[places] != y).any():
             raise ValueError(f"y has labels {np.setdiff1d(y, self.classes_)}, which are not among {self.classes_}")
@@ -220,7 +220,7 @@ class Regressor(RegressorMixin, Supervised):
 
     loss: str = "mse"
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Supervised._parameter_constraints,
         "loss": [StrOptions({"mse", "huber"})],
     }
@@ -238,7 +238,7 @@ class Regressor(RegressorMixin, Supervised):
 
     def _start(self, x: Tensor) -> None:
         super()._start(x)
-        mean, std = (torch.as_tensor(np.atleast_1d(one), dtype=torch.float32) for one in vars(self).pop("_units"))
+        mean, std = (torch.as_tensor(np.atleast_1d(one), dtype=torch.float32) for one in self.__dict__.pop("_units"))
         self.model_.shift.copy_(mean)
         self.model_.scale.copy_(torch.where(std > 0, std, 1.0))
 

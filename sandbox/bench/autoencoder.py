@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sandbox.bench import arguments, keep, measure, show, spread
@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse(argv)
     if args.job:
+        parts: dict[str, Callable[..., dict[str, Any]]] = {"speed": speed, "error": error, "probe": probe}
         job = dict(args.job)
-        print(json.dumps({"speed": speed, "error": error, "probe": probe}[job.pop("part")](**job)))
+        print(json.dumps(parts[job.pop("part")](**job)))
         return 0
     measurements: list[dict[str, Any]] = []
 

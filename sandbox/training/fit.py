@@ -147,8 +147,8 @@ class Fitting:
             if (self.ema is None) != ("ema" not in parts):
                 raise ValueError("it was made with another ema")
             shapes = [p.shape for p in self.weights]
-            for i, values in state.items():
-                if any(v.ndim and v.shape != shapes[i] for v in values.values()):
+            for place, values in state.items():
+                if any(v.ndim and v.shape != shapes[place] for v in values.values()):
                     raise ValueError("its optimiser's state is that of another network")
             self.model.load_state_dict(parts.get("model", {}))
             if self.ema is not None:
@@ -347,7 +347,7 @@ def _step(fitting: Fitting, value: Tensor, l1: float, clip_norm: float | None) -
     weights = [p for p in fitting.weights if p.grad is not None]
     if l1:
         matrices = [p for p in weights if p.ndim > 1]
-        grads = [p.grad for p in matrices]
+        grads = [p.grad for p in matrices if p.grad is not None]
         torch._foreach_add_(grads, torch._foreach_sign([p.detach() for p in matrices]), alpha=l1)
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(weights, clip_norm)
@@ -457,7 +457,8 @@ def _diverged(fitting: Fitting, error: FloatingPointError) -> None:
 
 def _leave(fitting: Fitting, best: bool) -> None:
     """Put into the model what the fit is for: the best weights, or their average, else the last."""
-    chosen = fitting.best if best else fitting.ema and fitting.ema.module.state_dict()
+    average = None if fitting.ema is None else fitting.ema.module.state_dict()
+    chosen = fitting.best if best else average
     if chosen is not None:
         fitting.current = _copy(fitting.model)
         fitting.model.load_state_dict(chosen)

@@ -9,6 +9,7 @@ command line and the presets use: ``lin_1e-3`` falls from 1e-3 to 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -108,7 +109,7 @@ class Warmup:
     [0.0, 0.5, 1.0]
     """
 
-    schedule: Constant | Linear | Step | Exponential | Cosine
+    schedule: Callable[[float], float]
     fraction: float = 0.1
 
     def __call__(self, progress_remaining: float) -> float:
@@ -116,7 +117,7 @@ class Warmup:
         return self.schedule(progress_remaining) * min(round(done / self.fraction, 9), 1.0)
 
 
-SHORT_FORMS = {"lin": Linear, "cos": Cosine, "step": Step, "exp": lambda start: Exponential(start, start / 100)}
+SHORT_FORMS: dict[str, Callable[[float], Linear | Cosine | Step | Exponential]] = {"lin": Linear, "cos": Cosine, "step": Step, "exp": lambda start: Exponential(start, start / 100)}
 
 
 def parse(text: str) -> float | Linear | Cosine | Step | Exponential:

@@ -200,8 +200,15 @@ class BlockConvTranspose2d(nn.ConvTranspose2d):
     (torch.Size([1, 2, 22, 18]), True)
     """
 
+    @property
+    def _trimmed(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What is cut off on either side, and given back on the far one; rows, columns."""
+        padding, output_padding = self.padding, self.output_padding
+        assert isinstance(padding, tuple)  # else a word, which only convolutions the other way take
+        return padding, output_padding
+
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        s, (rows, columns), (more, wider) = self.stride[0], self.padding, self.output_padding
+        s, ((rows, columns), (more, wider)) = self.stride[0], self._trimmed
         if self.kernel_size[0] % s or more > rows or wider > columns:
             return super().forward(x, output_size)
         k = self.kernel_size[0] // s

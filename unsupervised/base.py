@@ -283,7 +283,8 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             X = np.asarray(X).reshape(shape[0], -1)
         rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C")
         if reset:
-            self.in_shape_: tuple[int, ...] = self._sample_shape(tuple(map(int, shape[1:])) if len(shape) > 2 else None, rows.shape[1])
+            given = tuple(map(int, shape[1:])) if len(shape) > 2 else None
+            self.in_shape_: tuple[int, ...] = self._sample_shape(given, rows.shape[1])
         return [rows]
 
     def _sample_shape(self, given: tuple[int, ...] | None, D: int) -> tuple[int, ...]:

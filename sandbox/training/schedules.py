@@ -117,7 +117,12 @@ class Warmup:
         return self.schedule(progress_remaining) * min(round(done / self.fraction, 9), 1.0)
 
 
-SHORT_FORMS: dict[str, Callable[[float], Linear | Cosine | Step | Exponential]] = {"lin": Linear, "cos": Cosine, "step": Step, "exp": lambda start: Exponential(start, start / 100)}
+SHORT_FORMS: dict[str, Callable[[float], Linear | Cosine | Step | Exponential]] = {
+    "lin": Linear,
+    "cos": Cosine,
+    "step": Step,
+    "exp": lambda start: Exponential(start, start / 100),
+}
 
 
 def parse(text: str) -> float | Linear | Cosine | Step | Exponential:

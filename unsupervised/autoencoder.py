@@ -149,7 +149,10 @@ class Autoencoder(TorchEstimator):
     def _error(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """The error in units of the data's standard deviation: an optimiser should not see in which units they are."""
         scale = self.model_.encoder.scale
-        return losses.RECONSTRUCTION[self.loss](x_hat.float() / scale, x / scale)
+        if self.loss == "huber":  # whose threshold is in these units
+            return losses.huber(x_hat.float() / scale, x / scale)
+        unit = {"mse": scale.square(), "mae": scale}.get(self.loss, 1.0)
+        return losses.RECONSTRUCTION[self.loss](x_hat.float(), x) / unit
 
     def _code(self, x: Tensor) -> Tensor:
         """Codes as `transform` gives them."""
@@ -403,8 +406,7 @@ class VariationalAutoencoder(Autoencoder):
         z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
         x_hat, D = self.model_.decoder(z).float(), x[0].numel()
         divergence = losses.free_bits(losses.gaussian_kl(mean, log_var), self.free_bits)
-        scale = self.model_.encoder.scale
-        likelihood = losses.gaussian_nll(x_hat / scale, x / scale) if self.loss == "mse" else D * self._error(x_hat, x)
+        likelihood = losses.gaussian_nll(x_hat, x) if self.loss == "mse" else D * self._error(x_hat, x)
         metrics = {"error": self._error(x_hat, x).detach(), "divergence": divergence.detach()}
         return (likelihood + self.beta * divergence) / D, metrics
 

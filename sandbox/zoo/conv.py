@@ -173,7 +173,8 @@ class BlockConv2d(nn.Conv2d):
         k = self.kernel_size[0] // s
         weight = self.weight.unflatten(3, (k, s)).unflatten(2, (k, s))  # [O, C, k, s, k, s]
         if plain:  # cut into blocks here, channels outermost
-            x, order = nn.functional.pixel_unshuffle(x, s), (0, 1, 3, 5, 2, 4)
+            blocks = x.unflatten(3, (-1, s)).unflatten(2, (-1, s)).permute(0, 2, 4, 1, 3, 5)  # [B, h, w, C, s, s]
+            x, order = blocks.flatten(3).permute(0, 3, 1, 2), (0, 1, 3, 5, 2, 4)
         else:
             order = (0, 3, 5, 1, 2, 4)
         return nn.functional.conv2d(x, weight.permute(order).flatten(1, 3), self.bias)
@@ -215,7 +216,9 @@ class BlockConvTranspose2d(nn.ConvTranspose2d):
         weight = self.weight.unflatten(3, (k, s)).unflatten(2, (k, s)).flip(2, 4)  # [C, O, k, s, k, s]
         weight = weight.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)  # [O * s * s, C, k, k]
         bias = None if self.bias is None else self.bias.repeat_interleave(s * s)
-        y = nn.functional.pixel_shuffle(nn.functional.conv2d(x, weight, bias, padding=k - 1), s)
+        blocks = nn.functional.conv2d(x, weight, bias, padding=k - 1).permute(0, 2, 3, 1)  # [B, h, w, O s s]
+        # Not pixel_shuffle, whose gradient would come back in another order of memory than the activations have.
+        y = blocks.unflatten(3, (-1, s, s)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
         H, W = y.shape[2:]
         return y[:, :, rows : H - rows + more, columns : W - columns + wider]
 

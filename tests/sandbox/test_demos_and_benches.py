@@ -16,7 +16,12 @@ from sandbox.cli import DEMOS
 
 FOLDER = Path(sandbox.demos.__file__).parent
 PROGRAM = Path(sys.executable).with_name("sandbox")
-SHORTER = {"pong_dqn": ["2000"], "pong_ppo": ["2000"]}  # a demo that takes longer than a test may
+SHORTER = {
+    "gan_digits": ["10"],
+    "pong_dqn": ["2000"],
+    "pong_latents": ["600", "2"],
+    "pong_ppo": ["2000"],
+}  # a demo that takes longer than a test may
 
 
 @pytest.mark.parametrize("name", DEMOS)

@@ -80,7 +80,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     tensorboard : path, optional
         Where to write TensorBoard's events; a path that ends in ``.csv`` gets a table instead.
     checkpoint : path, optional
-        A file that training goes on from, exactly, if it was interrupted; written each minute, and at the end.
+        A file that an interrupted training goes on from, exactly; written each minute, gone when training has ended.
 
     Attributes
     ----------
@@ -345,6 +345,10 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 checkpoint=self.checkpoint,
                 label=f"fitting {type(self).__name__}" if self.verbose else "",
             )
+        if self.checkpoint is not None and not fitting.stopped.startswith("interrupted"):
+            Path(self.checkpoint).unlink(
+                missing_ok=True
+            )  # or the next fit, of other samples perhaps, would go on from it
         self.n_iter_, self.stopped_ = fitting.epoch, fitting.stopped
         self.loss_curve_ = [row["loss"] for row in fitting.history]
         self.validation_curve_ = [row["held_out_loss"] for row in fitting.history if "held_out_loss" in row]

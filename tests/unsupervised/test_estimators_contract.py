@@ -342,8 +342,11 @@ def test_a_training_that_was_interrupted_goes_on_from_its_file(tmp_path, monkeyp
     X, _ = rows()
     path = tmp_path / "checkpoint.safetensors"
     whole = made(Autoencoder, max_iter=6).fit(X)
-    made(Autoencoder, max_iter=3, checkpoint=path).fit(X)
+    with monkeypatch.context() as killed:  # before it could take the file away
+        killed.setattr("unsupervised.base.Path.unlink", lambda *args, **kwargs: None)
+        made(Autoencoder, max_iter=3, checkpoint=path).fit(X)
     again = made(Autoencoder, max_iter=6, checkpoint=path).fit(X)
+    assert not path.exists()
     np.testing.assert_allclose(again.transform(X), whole.transform(X), rtol=1e-6)
     assert again.loss_curve_ == whole.loss_curve_
 

@@ -251,3 +251,8 @@ class Regressor(RegressorMixin, Supervised):
         """Targets ``[N]``, or ``[N, M]`` as they were given."""
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 0 else outputs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -202,9 +202,9 @@ def _metavar(annotation: Any) -> str:
         return "NAME|MAPPING"
     for kind, name in (
         (bool, "true|false"),
-        (tuple, "[INT, ...]"),
         (int, "INT"),
         (float, "FLOAT"),
+        (tuple, "[INT, ...]"),
         (dict, "MAPPING"),
     ):
         if kind in members:
@@ -228,12 +228,12 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
                 return value if isinstance(value := parse(text), float) else text
             if bool in members:
                 return {"true": True, "false": False}[text.lower()]
-            if tuple in members:
-                return tuple(read_yaml(text))
             if float in members:
                 return float(text)
             if int in members:
                 return int(text) if text.lstrip("-").isdigit() else whole(text)
+            if tuple in members:
+                return tuple(read_yaml(text))
             if dict in members:
                 value = read_yaml(text)
                 return text if str in members and isinstance(value, str) else dict(value.items())

@@ -159,3 +159,13 @@ def test_a_callable_that_is_no_number_is_no_schedule():
     parser = Parser()
     add_signature(parser, fit, "settings")
     assert vars(parser.parse(["--init", "random"])) == {"init": "random"}
+
+
+def test_several_numbers_and_one_or_a_tuple():
+    def make(levels: tuple[int, ...] = (8, 5), every: int | tuple[int, str] = 4): ...
+
+    parser = Parser()
+    add_signature(parser, make, "settings")
+    assert vars(parser.parse(["--levels", "[4, 4, 2]", "--every", "64"])) == {"levels": (4, 4, 2), "every": 64}
+    with pytest.raises(UsageError, match=r"'4' is not \[INT, \.\.\.\]"):
+        parser.parse(["--levels", "4"])

@@ -319,7 +319,7 @@ class SparseAutoencoder(Autoencoder):
 class ContractiveAutoencoder(Autoencoder):
     """A code that changes little when a sample does: the norm of its Jacobian is added to the loss.
 
-    All other parameters are those of `Autoencoder`.
+    All other parameters are those of `Autoencoder`; there is no linear path, whose Jacobian nothing would make smaller.
 
     Parameters
     ----------
@@ -343,6 +343,9 @@ class ContractiveAutoencoder(Autoencoder):
         **Autoencoder._parameter_constraints,
         "weight": [Interval(Real, 0, None, closed="left")],
     }
+
+    def _straight(self) -> bool:
+        return False
 
     def _loss(self, x: Tensor) -> Loss:
         with torch.enable_grad():  # in an evaluation, too: the loss is a derivative
@@ -612,7 +615,9 @@ def principal_axes(rows: Tensor, n: int, whitened: bool) -> dict[str, Tensor]:
     That is each axis's own standard deviation if they are to be whitened. Else it is one number for all: axes of little
     variance are mostly noise, and whoever measures distances between codes would hear it as loud as the rest.
     """
-    pca = PCA(n, random_state=0).fit(rows.double().cpu().numpy() if rows.numel() < 1 << 22 else rows.cpu().numpy())
+    X = rows.double() if rows.numel() < 1 << 22 else rows
+    with np.errstate(invalid="ignore"):  # of data that are all the same it asks for shares of no variance
+        pca = PCA(n, random_state=0).fit(X.cpu().numpy())
     variance = pca.explained_variance_
     spread = np.sqrt(variance if whitened else np.full(n, variance.mean()))
     return {"components": torch.tensor(pca.components_).to(rows), "spread": torch.tensor(spread).to(rows)}

@@ -78,7 +78,8 @@ class Samples:
             X = (X.clip(0, 1) * 255).round().astype(np.uint8)
         if X.ndim < 4:
             return X
-        X = X.clip(self.X.min(), self.X.max())  # what is decoded goes a little beyond, and would grey all else
+        if self.X.dtype != np.uint8:  # what is decoded goes a little beyond, and would grey all else
+            X = X.clip(self.X.min(), self.X.max())
         X = np.moveaxis(X, 1, -1)
         return X if X.shape[-1] == 3 else X[..., -1]  # of a stack of pictures the newest
 

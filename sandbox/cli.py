@@ -154,8 +154,7 @@ examples:
 
 A run folder has the estimator and its encoder (model/), the codes, a judgement on samples held out, and pictures.
   sandbox.fit.load("runs/autoencoder/digits_1").transform(X)                          in Python
-  sandbox train baselines/Pong-v0 --encoder runs/autoencoder/atari-Pong_1/model/encoder.safetensors
-                                                    where the pictures have one shape; see README
+  PPO("MlpPolicy", env, encoder="runs/autoencoder/rows_1/model/encoder.safetensors")  for observations of that shape
 """
 
 

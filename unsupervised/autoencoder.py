@@ -23,9 +23,10 @@ from sandbox.training.device import pick_device
 from sandbox.training.fit import Loss, evaluate
 from sandbox.zoo.given import Given, brings_weights, from_given
 from sandbox.zoo.names import build
+from sandbox.zoo.quantize import FSQ, VectorQuantizer, perplexity
 from unsupervised import losses
 from unsupervised.augment import NOISES
-from unsupervised.base import TorchEstimator
+from unsupervised.base import TorchEstimator, mean_and_scale
 
 FRAME = 36  # pixels of a side, from which on the network that learned Atari sees a picture
 
@@ -33,14 +34,33 @@ FRAME = 36  # pixels of a side, from which on the network that learned Atari see
 class Coder(nn.Module):
     """An encoder and a decoder, which are trained together."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, quantizer: nn.Module | None = None):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module):
         super().__init__()
         self.encoder: Any = encoder
         self.decoder: Any = decoder
-        self.quantizer: Any = quantizer
         for linear in (encoder.linear, decoder.linear):
             if linear is not None:  # PCA is good as it is, and an optimiser's first steps would undo it
                 linear.requires_grad_(False)
+
+
+class WordCoder(Coder):
+    """The same with a quantizer between them, for each part of a code."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, quantizer: nn.Module, code_dim: int):
+        super().__init__(encoder, decoder)
+        self.quantizer: Any = quantizer
+        self.code_dim = code_dim
+
+    def parts(self, x: Tensor) -> Tensor:
+        """Codes before they are quantised ``[B, parts, code_dim]``, in float32 at least."""
+        z = self.encoder(x)
+        return z.to(torch.promote_types(x.dtype, torch.float32)).unflatten(1, (-1, self.code_dim))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors ``[B, n_components]``, their symbols ``[B, parts]``, and how far codes are from them."""
+        z = self.parts(x)
+        z_hat, symbols, *distance = self.quantizer(z)
+        return z_hat.flatten(1).to(z.dtype), symbols, distance[0] if distance else z.new_zeros(())
 
 
 @dataclass(eq=False, repr=False)
@@ -100,16 +120,16 @@ class Autoencoder(TorchEstimator):
     def _build(self) -> Coder:
         straight = self._straight()
         body = body_for(self.in_shape_, self.encoder)
-        spec = spec_of(body, self.in_shape_)
+        own = opened(body, self.in_shape_) if brings_weights(body) else None
         shapes = {"in_shape": self.in_shape_, "out_features": self.n_components, **self._encoder_options()}
-        encoder = build("latent_encoder", body=spec, linear_path=straight, **shapes)
-        if brings_weights(body):
-            encoder.body.load_state_dict(from_given(body).state_dict())
+        encoder = build("latent_encoder", body=body if own is None else own.spec, linear_path=straight, **shapes)
+        if own is not None:
+            encoder.body.load_state_dict(own.state_dict())
         decoder = build(
             "latent_decoder",
             in_features=self.n_components,
             out_shape=self.in_shape_,
-            body=mirror(spec, self.in_shape_) if self.decoder is None else self.decoder,
+            body=mirror(encoder.body.spec, self.in_shape_) if self.decoder is None else self.decoder,
             linear_path=straight,
         )
         return Coder(encoder, decoder)
@@ -129,9 +149,7 @@ class Autoencoder(TorchEstimator):
                     f"loss='bce' takes values from 0 to 1, got {float(rows.min()):g} to {float(rows.max()):g}"
                 )
             return
-        mean = rows.mean(0)
-        rows = rows - mean
-        scale = float(rows.square().mean().sqrt()) or 1.0
+        mean, scale = mean_and_scale(x)
         axes = {}
         if self._straight():
             if self.n_components > min(n, D):
@@ -139,7 +157,7 @@ class Autoencoder(TorchEstimator):
                     f"n_components={self.n_components} must be between 1 and min(n_samples, n_features)={min(n, D)}, "
                     f"with n_samples={n} and n_features={D}; linear_path=False takes more"
                 )
-            axes = principal_axes(rows / scale, self.n_components, self._whitened)
+            axes = principal_axes((rows - mean) / scale, self.n_components, self._whitened)
         self.model_.encoder.start(mean, scale, **axes)
         self.model_.decoder.start(mean, scale, **axes)
 
@@ -473,46 +491,33 @@ class VQAutoencoder(Autoencoder):
     }
 
     def _build(self) -> Coder:
-        from sandbox.zoo.quantize import FSQ, VectorQuantizer
-
         if self.n_components % self.code_dim:
             raise ValueError(f"n_components={self.n_components} must be a multiple of code_dim={self.code_dim}")
         if self.quantizer == "fsq" and len(self.levels) != self.code_dim:
             raise ValueError(
                 f"levels={tuple(self.levels)} must be code_dim={self.code_dim} numbers, one for each value"
             )
-        coder = super()._build()
-        fsq = self.quantizer == "fsq"
-        coder.quantizer = FSQ(tuple(self.levels)) if fsq else VectorQuantizer(self.n_codes, self.code_dim)
-        return coder
+        coder, fsq = super()._build(), self.quantizer == "fsq"
+        quantizer = FSQ(tuple(self.levels)) if fsq else VectorQuantizer(self.n_codes, self.code_dim)
+        return WordCoder(coder.encoder, coder.decoder, quantizer, self.code_dim)
 
     def _start(self, x: Tensor) -> None:
         super()._start(x)
         if self.quantizer == "ema":
             from unsupervised.kmeans import kmeans_plusplus
 
-            z = self._parts(self.model_.encoder(x)).flatten(0, 1).cpu().numpy()
+            z = self.model_.parts(x).flatten(0, 1).cpu().numpy()
             if len(z) < self.n_codes:
                 raise ValueError(f"n_codes={self.n_codes} are more than the {len(z)} parts of n_samples={len(x)} codes")
             centers, _ = kmeans_plusplus(z, self.n_codes, random_state=self._seed)
             self.model_.quantizer.start(torch.from_numpy(centers).to(x.device))
 
-    def _parts(self, z: Tensor) -> Tensor:  # [B, n_components] -> [B, parts, code_dim]
-        return z.unflatten(1, (-1, self.code_dim))
-
     def _code(self, x: Tensor) -> Tensor:
-        return self._quantized(x)[0]
-
-    def _quantized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors [B, n_components], symbols [B, parts], and what the codes are held to."""
-        z = self._parts(self.model_.encoder(x).to(torch.promote_types(x.dtype, torch.float32)))
-        z_hat, symbols, *rest = self.model_.quantizer(z)
-        return z_hat.flatten(1), symbols, rest[0] if rest else z.new_zeros(())
+        z_hat, _, _ = self.model_(x)
+        return z_hat
 
     def _loss(self, x: Tensor) -> Loss:
-        from sandbox.zoo.quantize import perplexity
-
-        z_hat, symbols, distance = self._quantized(x)
+        z_hat, symbols, distance = self.model_(x)
         error = self._error(self.model_.decoder(z_hat), x)
         metrics = {"error": error.detach(), "perplexity": perplexity(symbols)}
         return error + self.commitment * distance, metrics
@@ -520,12 +525,12 @@ class VQAutoencoder(Autoencoder):
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """The vectors that stand for samples: ``[N, D] -> [N, n_components]``."""
         check_is_fitted(self)
-        return self._in_batches(_Quantized(self.model_, self.code_dim), self._checked(X)[0])
+        return self._in_batches(_Part(self.model_, 0), self._checked(X)[0])
 
     def symbols(self, X: ArrayLike) -> NDArray[np.int64]:
         """The numbers of these vectors: ``[N, D] -> [N, n_components / code_dim]``."""
         check_is_fitted(self)
-        return self._in_batches(_Quantized(self.model_, self.code_dim, numbers=True), self._checked(X)[0])
+        return self._in_batches(_Part(self.model_, 1), self._checked(X)[0])
 
     def look_up(self, symbols: ArrayLike) -> NDArray[Any]:
         """The vectors of numbers, as `inverse_transform` takes them: ``[N, parts] -> [N, n_components]``."""
@@ -540,15 +545,15 @@ class VQAutoencoder(Autoencoder):
         return found.float().cpu().numpy()
 
 
-class _Quantized(nn.Module):
-    def __init__(self, model: Coder, code_dim: int, numbers: bool = False):
+class _Part(nn.Module):
+    """One of the things that a network gives."""
+
+    def __init__(self, network: nn.Module, which: int):
         super().__init__()
-        self.model, self.code_dim, self.numbers = model, code_dim, numbers
+        self.network, self.which = network, which
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.model.encoder(x)
-        z_hat, symbols, *_ = self.model.quantizer(z.unflatten(1, (-1, self.code_dim)))
-        return symbols if self.numbers else z_hat.flatten(1).to(z.dtype)
+        return self.network(x)[self.which]
 
 
 class _Flat(nn.Module):
@@ -599,14 +604,14 @@ def mirror(spec: dict[str, Any], in_shape: tuple[int, ...]) -> Given:
     return "conv_decoder" if len(in_shape) == 3 else "mlp_decoder"
 
 
-def spec_of(network: Given, in_shape: tuple[int, ...]) -> dict[str, Any]:
-    """The specification of what is given, for samples of a shape."""
+def opened(network: Given, in_shape: tuple[int, ...]) -> Any:
+    """The encoder of the zoo that is given, for samples of a shape."""
     built = from_given(network, in_shape=in_shape)
     if getattr(built, "spec", None) is None:
         raise ValueError(f"encoder={type(built).__name__} is not of the zoo: make it with sandbox.zoo.build")
     if tuple(built.in_shape) != tuple(in_shape):
         raise ValueError(f"the encoder takes samples of shape {tuple(built.in_shape)}, but X has {tuple(in_shape)}")
-    return built.spec
+    return built
 
 
 def principal_axes(rows: Tensor, n: int, whitened: bool) -> dict[str, Tensor]:

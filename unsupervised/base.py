@@ -426,6 +426,19 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return {key: value for key, value in state.items() if key != "_fitting"}  # five times the size of the model
 
 
+def mean_and_scale(x: Tensor) -> tuple[Tensor, float]:
+    """The mean of each value of samples ``[n, *in_shape]``, as ``[D]``, and the deviation of them all from it.
+
+    Examples
+    --------
+    >>> mean_and_scale(torch.tensor([[0.0, 4.0], [2.0, 4.0]]))[0]
+    tensor([1., 4.])
+    """
+    rows = x.flatten(1)
+    mean = rows.mean(0)
+    return mean, float((rows - mean).square().mean().sqrt()) or 1.0
+
+
 def _untold(value: Any) -> Any:
     """What JSON made of a tuple, as a tuple."""
     return tuple(value) if isinstance(value, list) and all(isinstance(one, int) for one in value) else value

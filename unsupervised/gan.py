@@ -17,7 +17,7 @@ from sandbox.training.fit import Loss, Schedule
 from sandbox.zoo.names import build
 from unsupervised import losses
 from unsupervised.autoencoder import channels_for
-from unsupervised.base import TorchEstimator
+from unsupervised.base import TorchEstimator, mean_and_scale
 
 
 class Players(nn.Module):
@@ -119,9 +119,7 @@ class GAN(TorchEstimator):
         return Players(generator, encoder)
 
     def _start(self, x: Tensor) -> None:
-        rows = x.flatten(1)
-        mean = rows.mean(0)
-        scale = float((rows - mean).square().mean().sqrt()) or 1.0
+        mean, scale = mean_and_scale(x)
         self.model_.encoder.start(mean, scale)
         self.model_.generator.start(mean, scale)
 

@@ -15,11 +15,11 @@ from sklearn.utils.validation import _check_y, check_consistent_length, check_is
 from torch import Tensor, nn
 
 from sandbox.training.fit import Loss
-from sandbox.zoo.given import Given, brings_weights, from_given
+from sandbox.zoo.given import Given, brings_weights
 from sandbox.zoo.names import build
 from unsupervised import losses
-from unsupervised.autoencoder import body_for, spec_of
-from unsupervised.base import TorchEstimator
+from unsupervised.autoencoder import body_for, opened
+from unsupervised.base import TorchEstimator, mean_and_scale
 
 
 class Headed(nn.Module):
@@ -80,19 +80,16 @@ class Supervised(TorchEstimator):
 
     def _build(self) -> Headed:
         given = body_for(self.in_shape_, self.encoder)
-        spec = spec_of(given, self.in_shape_)
         if self.as_given_:
-            encoder = from_given(given, in_shape=self.in_shape_)
+            encoder = opened(given, self.in_shape_)
         else:
             shapes = {"in_shape": self.in_shape_, "out_features": self.n_features}
-            encoder = build("latent_encoder", body=spec, linear_path=False, activation="relu", **shapes)
+            encoder = build("latent_encoder", body=given, linear_path=False, activation="relu", **shapes)
         return Headed(encoder, self._n_outputs(), self.freeze_encoder)
 
     def _start(self, x: Tensor) -> None:
         if not self.as_given_:
-            rows = x.flatten(1)
-            mean = rows.mean(0)
-            self.model_.encoder.start(mean, float((rows - mean).square().mean().sqrt()) or 1.0)
+            self.model_.encoder.start(*mean_and_scale(x))
 
     def _checked(self, X: ArrayLike, y: ArrayLike | None = None, *, reset: bool = False) -> list[NDArray[Any]]:
         (rows,) = super()._checked(X, reset=reset)

@@ -91,24 +91,53 @@ def compare(
         What else each measurement is told.
     """
     measurements: list[dict[str, Any]] = []
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for case, ours in cases.items():
         rounds: list[dict[str, Any]] = []
         for seed in range(repeats):
             rounds.append({who: measure(module, case=case, who=who, seed=seed, **job) for who in ("theirs", *ours)})
             measurements += rounds[-1].values()
             keep(out, name, measurements)
-        for who in ours:
-            pairs = [(one["theirs"], one[who]) for one in rounds]
-            ratio = spread([mine["rate"] / theirs["rate"] for theirs, mine in pairs])
-            rates, returns = (
-                [spread([side[key] for side in sides], digits) for sides in zip(*pairs, strict=True)]
-                for key, digits in (("rate", 0), ("return", 1))
-            )
-            rows.append((f"{case}, {who}", *rates, ratio, *returns))
-            print(f"{case}, {who}: {ratio}", flush=True)
+        rows += ratios(case, rounds, "theirs", "return", 1)
     header = ("", "theirs", "ours", "ratio", "return, theirs", "ours")
     show(f"{what}: median [min, max] of {repeats} seeds", header, rows)
+
+
+def ratios(
+    case: str, rounds: Sequence[Mapping[str, dict[str, Any]]], peer: str, quality: str, digits: int
+) -> list[tuple[str, ...]]:
+    """A table's rows for one case, and a line on the screen for each: rates, their ratio, and the quality beside.
+
+    Parameters
+    ----------
+    case : str
+    rounds : sequence of mapping
+        For each seed, by who was measured, a measurement with ``rate`` and the quality.
+    peer : str
+        Whom all others in the rounds are compared with.
+    quality : str
+        Its name in a measurement.
+    digits : int
+        Of the quality.
+
+    Examples
+    --------
+    >>> rounds = [{"theirs": {"rate": 2.0, "loss": 0.5}, "ours": {"rate": 6.0, "loss": 0.4}}]
+    >>> ratios("CartPole", rounds, "theirs", "loss", 1)[0][3]
+    CartPole, ours: 3.00 [3.00, 3.00]
+    '3.00 [3.00, 3.00]'
+    """
+    rows = []
+    for who in (who for who in rounds[0] if who != peer):
+        pairs = [(one[peer], one[who]) for one in rounds]
+        ratio = spread([mine["rate"] / theirs["rate"] for theirs, mine in pairs])
+        rates, qualities = (
+            [spread([side[key] for side in sides], places) for sides in zip(*pairs, strict=True)]
+            for key, places in (("rate", 0), (quality, digits))
+        )
+        rows.append((f"{case}, {who}", *rates, ratio, *qualities))
+        print(f"{case}, {who}: {ratio}", flush=True)
+    return rows
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
-from sandbox.bench import arguments, keep, measure, show, spread
+from sandbox.bench import arguments, keep, measure, ratios, show, spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(parts[job.pop("part")](**job)))
         return 0
     measurements: list[dict[str, Any]] = []
+    rows: list[tuple[str, ...]]
 
     def take(**job: Any) -> dict[str, Any]:
         measurements.append(measure(MODULE, **job, small=args.small))
@@ -49,15 +53,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return [case for case in cases if args.part in (None, part) and args.case in (None, case)]
 
     if cases := chosen("speed", tuple(SPEED)):
-        _show_speed([[_round(take, case, seed) for seed in range(args.repeats)] for case in cases], cases)
+        rows = []
+        for case in cases:
+            rows += ratios(case, [_round(take, case, seed) for seed in range(args.repeats)], "plain", "loss", 5)
+        header = ("", "plain loop", "ours", "ratio", "held-out MSE, plain", "ours")
+        show("Samples/s of the same network", header, rows)
     if cases := chosen("error", ERRORS):
         rows = []
         for case in cases:
             for n in SIZES:
                 found = [take(part="error", case=case, n=n, seed=seed) for seed in range(args.repeats)]
                 ratio = spread([one["mse"] / one["pca"] for one in found])
-                errors = (f"{_median(found, key):.3g}" for key in ("pca", "mse"))
-                rows.append((f"{case}, {n}", *errors, ratio, spread([one["seconds"] for one in found], 0)))
+                pca, ours = f"{_median(found, 'pca'):.3g}", f"{_median(found, 'mse'):.3g}"
+                rows.append((f"{case}, {n}", pca, ours, ratio, spread([one["seconds"] for one in found], 0)))
                 print(f"{case}, {n}: {ratio} of PCA's", flush=True)
         header = ("data, components", "PCA", "ours", "ratio", "seconds")
         show(f"Mean squared error on held-out samples: median [min, max] of {args.repeats} seeds", header, rows)
@@ -74,14 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _median(found: list[dict[str, Any]], *keys: str) -> float:
-    import statistics
-
-    values = []
-    for one in found:
-        value: Any = one
-        for key in keys:
-            value = value[key]
-        values.append(value)
+    values: list[Any] = [reduce(getitem, keys, one) for one in found]
     return statistics.median(values)
 
 
@@ -91,22 +92,6 @@ def _median(found: list[dict[str, Any]], *keys: str) -> float:
 def _round(take: Any, case: str, seed: int) -> dict[str, Any]:
     sides = ("plain", "ours", "ours, fp32") + (("pythae",) if importlib.util.find_spec("pythae") else ())
     return {who: take(part="speed", case=case, who=who, seed=seed) for who in sides}
-
-
-def _show_speed(tables: list[list[dict[str, Any]]], cases: list[str]) -> None:
-    rows = []
-    for case, rounds in zip(cases, tables, strict=True):
-        for who in list(rounds[0])[1:]:
-            pairs = [(one["plain"], one[who]) for one in rounds]
-            ratio = spread([mine["rate"] / theirs["rate"] for theirs, mine in pairs])
-            rates, losses = (
-                [spread([side[key] for side in sides], digits) for sides in zip(*pairs, strict=True)]
-                for key, digits in (("rate", 0), ("loss", 5))
-            )
-            rows.append((f"{case}, {who}", *rates, ratio, *losses))
-            print(f"{case}, {who}: {ratio}", flush=True)
-    header = ("", "plain loop", "ours", "ratio", "held-out MSE, plain", "ours")
-    show("Samples/s of the same network", header, rows)
 
 
 def speed(case: str, who: str, seed: int, small: bool = False) -> dict[str, Any]:

@@ -40,6 +40,7 @@ FITTERS = {
     "contractive": ("unsupervised:ContractiveAutoencoder", "a code that changes little when a sample does"),
     "variational": ("unsupervised:VariationalAutoencoder", "a code to draw new samples from"),
     "vq": ("unsupervised:VQAutoencoder", "a code of words out of a book"),
+    "keypoints": ("unsupervised:KeypointAutoencoder", "find what moves in pictures, and say where it is"),
     "masked": ("unsupervised:MaskedAutoencoder", "draw the patches of pictures that are hidden"),
     "sequence": ("unsupervised:SequenceAutoencoder", "compress series and sound by recurrent networks"),
     "gan": ("unsupervised:GAN", "make samples that can't be told from real ones"),
@@ -149,12 +150,13 @@ examples:
   sandbox fit autoencoder digits --n-components 3   and as three, turning
   sandbox fit variational digits --n-components 8   new digits
   sandbox fit autoencoder atari:Pong --n-components 32 --max-iter 20
+  sandbox fit keypoints atari:Pong --max-iter 10    where ball and paddles are, as ten points
   sandbox fit denoising patches --noise mask --n 5000
   sandbox fit sequence music.wav --cell lstm
 
 A run folder has the estimator and its encoder (model/), the codes, a judgement on samples held out, and pictures.
   sandbox.fit.load("runs/autoencoder/digits_1").transform(X)                          in Python
-  PPO("MlpPolicy", env, encoder="runs/autoencoder/rows_1/model/encoder.safetensors")  for observations of that shape
+  PPO("MlpPolicy", env, encoder="runs/autoencoder/rows_1/model/encoder.safetensors")  an agent that sees such rows
 """
 
 

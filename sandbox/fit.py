@@ -10,6 +10,7 @@
 ``embedding.png``         the codes, the first two axes of them where there are more; ``embedding.gif`` turns three
 ``reconstructions.png``   held-out samples above what their codes restore
 ``strips.png``            pictures on the way between samples, or ones that were made
+``keypoints.png``         the points that were found, on held-out pictures
 ``projector/``            for TensorBoard's embedding projector
 ========================  ==========================================================================
 """
@@ -302,6 +303,11 @@ def _draw(folder: Path, fitted: Fitted, config: dict[str, Any], samples: Samples
         plots.plot_reconstructions(folder / "reconstructions.png", samples.pictures(unseen[:20]), restored, title)
     if samples.X.ndim != 4:
         return
+    if hasattr(estimator, "points"):
+        some = np.linspace(0, len(unseen) - 1, min(len(unseen), 12)).astype(int)
+        plots.plot_keypoints(
+            folder / "keypoints.png", samples.pictures(unseen[some]), estimator.points(unseen[some]), title
+        )
     if hasattr(estimator, "sample"):
         made = samples.pictures(estimator.sample(60, random_state=seed))
         plots.plot_strip(folder / "strips.png", made.reshape(6, 10, *made.shape[1:]), f"{title}: made from noise")

@@ -22,6 +22,7 @@ NAMED = 30  # classes; whole numbers with more values than that are a measure
 THUMBNAILS = 150
 THUMBNAIL = 0.055  # its longer side, in sides of the picture
 LINES, PER_ROW, PICTURES = 8, 10, 20  # of reconstructions: lines, pictures in a row, and all pictures
+POINTED = 6  # pictures in a row, where points are drawn on them
 SPRITE = 8192  # pixels, the largest side that the projector draws
 FADED = "#c3c9ce"
 
@@ -398,6 +399,49 @@ def _plot_lines(path: Path, X: np.ndarray, X_hat: np.ndarray, title: str, noisy:
         for axes in grid[n:]:
             axes.axis("off")
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+
+
+def plot_keypoints(path: Path, pictures: np.ndarray, points: np.ndarray, title: str = "") -> None:
+    """Draw pictures with the points that were found in them, a colour for each point; what is hardly there is faint.
+
+    Parameters
+    ----------
+    path : Path
+        Of the PNG.
+    pictures : [N, H, W] or [N, H, W, 3]
+        Of which the first 20 are drawn, six in a row.
+    points : [N, n, 3]
+        x and y from -1 (left, top) to 1, and how likely each is there, 0 to 1.
+    title : str
+
+    Raises
+    ------
+    ValueError
+        If an array has another shape.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot_keypoints(Path(folder, "points.png"), np.zeros((2, 8, 8)), np.array([[[0, 0, 1.0]]] * 2))
+    """
+    pictures, points = _pictures(pictures, "pictures")[:PICTURES], np.asarray(points, float)[:PICTURES]
+    if points.ndim != 3 or points.shape[2] != 3 or len(points) != len(pictures):
+        raise ValueError(f"points of shape {list(points.shape)}; expected is [{len(pictures)}, n, 3]")
+    shown = list(unit(pictures, *span(pictures)))
+    sheet = Sheet.of([shown[i : i + POINTED] for i in range(0, len(shown), POINTED)])
+    height, width = sheet.scale * pictures.shape[1], sheet.scale * pictures.shape[2]
+    high, wide = sheet.image.shape[:2]
+    inches = min(11.0, 11.0 * wide / high)
+    with drawn(path, (inches, inches * high / wide + 0.5), title) as figure:
+        axes = figure.subplots()
+        sheet.draw(axes)
+        axes.axis("off")
+        for i, found in enumerate(points):
+            x = sheet.x[i % POINTED] + found[:, 0] * (width - 1) / 2
+            y = sheet.y[i // POINTED] + found[:, 1] * (height - 1) / 2
+            colours: Any = np.column_stack([palette(len(found)), found[:, 2].clip(0.08, 1)])
+            axes.scatter(x, y, s=70, facecolors="none", edgecolors=colours, linewidths=1.8)
 
 
 def plot_strip(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unsupervised.base import TorchEstimator, load
     from unsupervised.bisecting import BisectingKMeans
     from unsupervised.gan import GAN
+    from unsupervised.keypoints import KeypointAutoencoder
     from unsupervised.kmeans import KMeans, SphericalKMeans, k_means, kmeans_plusplus
     from unsupervised.masked import MaskedAutoencoder
     from unsupervised.minibatch import MiniBatchKMeans
@@ -34,6 +35,7 @@ __all__ = [
     "ContractiveAutoencoder",
     "DenoisingAutoencoder",
     "KMeans",
+    "KeypointAutoencoder",
     "MaskedAutoencoder",
     "MiniBatchKMeans",
     "Regressor",
@@ -63,6 +65,7 @@ __getattr__, __dir__ = contents(
         "base": ("TorchEstimator", "load"),
         "bisecting": ("BisectingKMeans",),
         "gan": ("GAN",),
+        "keypoints": ("KeypointAutoencoder",),
         "kmeans": ("KMeans", "SphericalKMeans", "k_means", "kmeans_plusplus"),
         "masked": ("MaskedAutoencoder",),
         "minibatch": ("MiniBatchKMeans",),

@@ -245,7 +245,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 kept = np.array(value) if name in ("feature_names_in_", "classes_") else _untold(value)
                 setattr(self, name, kept)
             with private_seed():
-                self.model_ = self._build()
+                self.model_ = self._networks()
             self.model_.load_state_dict(tensors)
             self.model_.eval()
         except Exception as error:  # a record can be wrong in every way: all of them are one error
@@ -304,14 +304,18 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         device = pick_device(self.device)
         with private_seed(self._seed):
-            model: Any = self._build()
-            self.model_: Any = model.to(device)
-            if len(self.in_shape_) == 3:
-                self.model_.to(memory_format=torch.channels_last)
+            self.model_: Any = self._networks().to(device)
             some = np.sort(torch.randperm(len(arrays[0]))[:STARTERS].numpy())
             with torch.no_grad(), threads(self._threads()):
                 self._start(self._floats(torch.from_numpy(arrays[0][some]).to(device)))
         self._fitting = self._new_fitting()
+
+    def _networks(self) -> nn.Module:
+        """What `_build` gives, in the order of memory that suits the samples."""
+        model = self._build()
+        if len(self.in_shape_) == 3:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
     def _new_fitting(self) -> Fitting:
         return Fitting(self.model_, self.optimizer, self.l2, self.ema)

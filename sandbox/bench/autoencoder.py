@@ -25,6 +25,7 @@ SPEED = {  # the network, and epochs
 ERRORS = ("digits", "Pong", "Breakout")
 SIZES = (2, 4, 8, 16, 32)
 PROBED = ("player y", "enemy y", "ball x", "ball y")
+PROBES = ("keypoints, 30", "autoencoder, 32", "PCA, 32", "random keypoints, 30", "random NatureCNN, 32")
 PARTS = ("speed", "error", "probe")
 
 
@@ -56,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = []
         for case in cases:
             rows += ratios(case, [_round(take, case, seed) for seed in range(args.repeats)], "plain", "loss", 5)
-        header = ("", "plain loop", "ours", "ratio", "held-out MSE, plain", "ours")
-        show("Samples/s of the same network", header, rows)
+        columns: tuple[str, ...] = ("", "plain loop", "ours", "ratio", "held-out MSE, plain", "ours")
+        show("Samples/s of the same network", columns, rows)
     if cases := chosen("error", ERRORS):
         rows = []
         for case in cases:
@@ -67,16 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 pca, ours = f"{_median(found, 'pca'):.3g}", f"{_median(found, 'mse'):.3g}"
                 rows.append((f"{case}, {n}", pca, ours, ratio, spread([one["seconds"] for one in found], 0)))
                 print(f"{case}, {n}: {ratio} of PCA's", flush=True)
-        header = ("data, components", "PCA", "ours", "ratio", "seconds")
-        show(f"Mean squared error on held-out samples: median [min, max] of {args.repeats} seeds", header, rows)
+        columns = ("data, components", "PCA", "ours", "ratio", "seconds")
+        show(f"Mean squared error on held-out samples: median [min, max] of {args.repeats} seeds", columns, rows)
     if chosen("probe", ("Pong",)):
         found = [take(part="probe", case="Pong", seed=seed) for seed in range(args.repeats)]
         rows = [
             (who, spread([one[who]["mean"] for one in found]), *(f"{_median(found, who, name):.2f}" for name in PROBED))
-            for who in ("ours", "PCA", "random")
+            for who in PROBES
         ]
-        print("seconds of training:", spread([one["seconds"] for one in found], 0))
-        title = f"R² of Pong's memory from 32 frozen features: median [min, max] of {args.repeats} seeds"
+        for who, seconds in found[0]["seconds"].items():
+            print(f"seconds of training, {who}: {seconds:.0f}")
+        title = f"R² of Pong's memory from frozen features: median [min, max] of {args.repeats} seeds"
         show(title, ("features", "mean", *PROBED), rows)
     return 0
 
@@ -236,27 +238,40 @@ def settings_of(case: str, small: bool = False) -> dict[str, Any]:
 
 
 def probe(case: str, seed: int, small: bool = False) -> dict[str, Any]:
-    """What a linear layer reads of a game's memory from 32 features: an autoencoder's, PCA's, a random encoder's."""
+    """What a linear layer reads of a game's memory from features: ours, PCA's, and those of networks left at random."""
     import numpy as np
     from sklearn.decomposition import PCA
 
     from envs.recording import record
-    from unsupervised import Autoencoder
+    from unsupervised import Autoencoder, KeypointAutoencoder
     from unsupervised.evaluate import frozen_features, ram_probe
 
     n = 400 if small else 10_000
     played = record(case, n, seed=seed, size=(84, 84), grey=True)
     X = played.frames[:, None]
-    start = time.perf_counter()
-    estimator = Autoencoder(32, random_state=seed, **settings_of(case, small)).fit(X)
-    seconds = time.perf_counter() - start
-    untrained = Autoencoder(32, linear_path=False, random_state=seed, max_iter=1, learning_rate=1e-30).fit(X[:64])
-    rows = X.reshape(n, -1) / np.float32(255)
-    features = {
-        "ours": estimator.transform(X),
-        "PCA": PCA(32, random_state=seed).fit(rows).transform(rows),
-        "random": frozen_features(untrained.encoder_, X),
+    points = {"max_iter": 2 if small else 10, "learning_rate": "cos_2e-3", "batch_size": 32, "warmup": 0.05}
+    estimators: dict[str, Any] = {
+        "keypoints, 30": KeypointAutoencoder(30, random_state=seed, **points),  # type: ignore[arg-type]
+        "autoencoder, 32": Autoencoder(32, random_state=seed, **settings_of(case, small)),
     }
+    features, seconds = {}, {}
+    for who, estimator in estimators.items():
+        start = time.perf_counter()
+        estimator.fit(X)
+        seconds[who] = time.perf_counter() - start
+        features[who] = estimator.transform(X)
+    rows = X.reshape(n, -1) / np.float32(255)
+    features["PCA, 32"] = PCA(32, random_state=seed).fit(rows).transform(rows)
+    still = {
+        "random_state": seed,
+        "max_iter": 1,
+        "learning_rate": 1e-30,
+    }  # all that comes from the data: mean and scale
+    for who, estimator in (
+        ("random keypoints, 30", KeypointAutoencoder(30, **still)),  # type: ignore[arg-type]
+        ("random NatureCNN, 32", Autoencoder(32, linear_path=False, **still)),  # type: ignore[arg-type]
+    ):
+        features[who] = frozen_features(estimator.fit(X[::10]).encoder_, X)
     result: dict[str, Any] = {"seconds": seconds}
     for who, found in features.items():
         r2 = ram_probe(found, played.ram, case, random_state=seed).r2

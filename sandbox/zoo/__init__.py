@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sandbox.zoo.decoders import ConvDecoder, MLPDecoder, NatureDecoder
     from sandbox.zoo.ema import EMA
     from sandbox.zoo.files import load, save
+    from sandbox.zoo.keypoints import KeypointDecoder, Keypoints
     from sandbox.zoo.latent import LatentDecoder, LatentEncoder
     from sandbox.zoo.mlp import MLP, Maxout, Step
     from sandbox.zoo.names import ZOO, build
@@ -39,6 +40,8 @@ __all__ = [
     "Encoder",
     "FileError",
     "ImpalaCNN",
+    "KeypointDecoder",
+    "Keypoints",
     "LatentDecoder",
     "LatentEncoder",
     "MLPDecoder",
@@ -69,6 +72,7 @@ __getattr__, __dir__ = contents(
         "decoders": ("ConvDecoder", "MLPDecoder", "NatureDecoder"),
         "ema": ("EMA",),
         "files": ("FileError", "load", "save"),
+        "keypoints": ("KeypointDecoder", "Keypoints"),
         "latent": ("LatentDecoder", "LatentEncoder"),
         "mlp": ("MLP", "Maxout", "Step"),
         "names": ("ZOO", "build"),

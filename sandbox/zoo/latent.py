@@ -94,11 +94,14 @@ class LatentEncoder(_BesidePCA, Encoder):
         Whether there is a second head, for `distribution`.
     activation : str, optional
         Of the code's units, by the names that `MLP` knows: a code is then not negative, or from 0 to 1.
+    head : bool
+        False: what the body gives is the code, as it is. There is then neither a linear path nor a variance.
 
     Raises
     ------
     ValueError
-        If the body is no encoder of the zoo, or takes inputs of another shape.
+        If the body is no encoder of the zoo, takes inputs of another shape, or, without a head, gives no code of that
+        length.
 
     References
     ----------
@@ -122,17 +125,23 @@ class LatentEncoder(_BesidePCA, Encoder):
         linear_path: bool = True,
         variance: bool = False,
         activation: str | None = None,
+        head: bool = True,
     ) -> None:
         super().__init__(in_shape, out_features)
-        self.body = _body(Encoder, body, in_shape=self.in_shape)
-        self.head = nn.Linear(self.body.out_features, out_features)
+        if not head and (linear_path or variance):
+            raise ValueError("head=False takes linear_path=False and variance=False: they would be beside a head")
+        width = {} if head else {"out_features": out_features}
+        self.body = _body(Encoder, body, in_shape=self.in_shape, **width)
+        self.head: nn.Module = nn.Identity()
+        if head:
+            self.head = nn.Linear(self.body.out_features, out_features)
+            nn.init.orthogonal_(self.head.weight)
         self.deviation = nn.Linear(self.body.out_features, out_features) if variance else None
         if activation is not None:
             check_choice("activation", activation, UNITS)
         self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation][0]()
         D = math.prod(self.in_shape)
         self._make_path(D, nn.Linear(D, out_features, bias=False) if linear_path else None)
-        nn.init.orthogonal_(self.head.weight)
         _silence(self.head if linear_path else None)
         _silence(self.deviation)
 

@@ -12,6 +12,8 @@ ZOO = {
     "conv_decoder": "sandbox.zoo.decoders:ConvDecoder",
     "gru": "sandbox.zoo.recurrent:GRU",
     "impala_cnn": "sandbox.zoo.conv:ImpalaCNN",
+    "keypoint_decoder": "sandbox.zoo.keypoints:KeypointDecoder",
+    "keypoints": "sandbox.zoo.keypoints:Keypoints",
     "latent_decoder": "sandbox.zoo.latent:LatentDecoder",
     "latent_encoder": "sandbox.zoo.latent:LatentEncoder",
     "lstm": "sandbox.zoo.recurrent:LSTM",

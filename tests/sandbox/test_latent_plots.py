@@ -9,6 +9,7 @@ from sandbox.latent_plots import (
     export_projector,
     latent_walk,
     plot_embedding,
+    plot_keypoints,
     plot_loss,
     plot_reconstructions,
     plot_strip,
@@ -250,6 +251,19 @@ def test_a_strip_gets_brighter_from_left_to_right(tmp_path):
     assert like(pixels(tmp_path / "colour.png"), (255, 0, 0), 2).sum() > 10_000
 
 
+def test_points_are_drawn_where_they_are_and_faint_where_they_are_not(tmp_path):
+    points = np.array([[[-1, -1, 1.0], [1, 1, 0.0]]])  # the first at the top on the left, the second nowhere
+    plot_keypoints(tmp_path / "k.png", np.zeros((1, 20, 30)), points)
+    picture = pixels(tmp_path / "k.png")
+    there = np.argwhere(like(picture, BLUE, 30))
+    black = np.argwhere(like(picture, (0, 0, 0), 2))
+    middle = (black.min(0) + black.max(0)) / 2
+    assert len(there) > 50
+    assert (there.mean(0) < middle).all()
+    assert not like(picture, (224, 123, 57), 30).any()
+    plot_keypoints(tmp_path / "many.png", np.zeros((9, 20, 30, 3)), np.zeros((9, 4, 3)), "nine")
+
+
 @pytest.mark.parametrize("there_and_back", [True, False])
 def test_a_walk_shows_each_picture_and_goes_back(tmp_path, there_and_back):
     levels = np.array([0, 60, 120, 180])
@@ -376,6 +390,8 @@ WRONG = {
     "other X_hat": (plot_reconstructions, (P, P[:3]), r"X_hat of shape \[3, 5, 5\]; expected is that of X"),
     "other noise": (plot_reconstructions, (P, P, "", P[:, :4]), r"noisy of shape"),
     "no rows": (plot_reconstructions, (P[:0], P[:0]), r"X of shape \[0, 5, 5\]"),
+    "points of two numbers": (plot_keypoints, (P, np.zeros((4, 3, 2))), r"points of shape \[4, 3, 2\]"),
+    "points of others": (plot_keypoints, (P, np.zeros((3, 1, 3))), r"expected is \[4, n, 3\]"),
     "flat strips": (plot_strip, (P,), r"expected is \[K, n, H, W\]"),
     "strips' names": (plot_strip, (P[None], "", ["a", "b"]), "2 names for 1 rows"),
     "strips' values": (plot_strip, (P[None], "", None, np.zeros(3)), r"values of shape \[3\]; expected is \[4\]"),

@@ -26,6 +26,7 @@ from unsupervised import (
     Classifier,
     ContractiveAutoencoder,
     DenoisingAutoencoder,
+    KeypointAutoencoder,
     MaskedAutoencoder,
     Regressor,
     SequenceAutoencoder,
@@ -48,12 +49,17 @@ QUICK = {
     Regressor: {"max_iter": 50},
 }
 ROWS = list(QUICK)  # those that take rows
-NEW = [*ROWS, MaskedAutoencoder]
+QUICK_ON_PICTURES = {
+    KeypointAutoencoder: {"max_iter": 2, "n_components": 6},
+    MaskedAutoencoder: {"patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_dim": 8, "decoder_depth": 1},
+}
+PICTURES = list(QUICK_ON_PICTURES)
+NEW = [*ROWS, *PICTURES]
 each = pytest.mark.parametrize("kind", ROWS, ids=lambda kind: kind.__name__)
 
 
 def made(kind, **kwargs):
-    quick = QUICK.get(kind, {"patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_dim": 8, "decoder_depth": 1})
+    quick = {**QUICK, **QUICK_ON_PICTURES}[kind]
     return kind(**{"random_state": 0, **quick, **kwargs})
 
 
@@ -172,7 +178,7 @@ def test_pickles_and_copies_give_the_same_and_can_go_on(kind):
 @pytest.mark.parametrize("kind", NEW, ids=lambda kind: kind.__name__)
 def test_a_saved_one_is_the_same_and_opening_it_runs_no_code(kind, tmp_path):
     X, y = rows()
-    if kind is MaskedAutoencoder:
+    if kind in PICTURES:
         X = np.random.default_rng(0).random((30, 6, 8), np.float32)
         y = np.zeros(30)
     estimator = made(kind).fit(X, y)
@@ -201,7 +207,7 @@ def test_the_encoder_is_one_of_the_zoo_and_gives_the_features(kind, tmp_path):
     if kind is VQAutoencoder:  # whose features are the vectors that stand for what its encoder gives
         pytest.skip("its features are quantised")
     X, y = rows(dtype=np.float32)
-    if kind is MaskedAutoencoder:
+    if kind in PICTURES:
         X, y = np.random.default_rng(0).random((30, 1, 6, 8), np.float32), None
     estimator = made(kind).fit(X, y)
     zoo.save(estimator.encoder_, tmp_path / "encoder.safetensors")

@@ -25,7 +25,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
-from sandbox.training.device import PRECISIONS, pick_device, private_seed, threads
+from sandbox.training.device import PRECISIONS, pick_device, private_seed, rounded, threads
+from sandbox.training.device import precision as in_precision
 from sandbox.training.fit import OPTIMIZERS, Fitting, Loss, Schedule, evaluate, fit
 from sandbox.training.log import MetricsCSV, TensorBoard
 from sandbox.training.schedules import Constant, Warmup, parse
@@ -415,7 +416,11 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return 1 if self._work() < SMALL else None
 
     def _precision(self) -> str:
-        return "fp32" if self.precision == "auto" and self._work() < LARGE else self.precision
+        """What `fit` is told: for rows, whose layers are wide products alone, the kind of bf16 that casts nothing."""
+        if self.precision == "auto" and self._work() < LARGE:
+            return "fp32"
+        in_precision(self.precision, device := pick_device(self.device))  # refuses what the processor does not have
+        return "medium" if len(self.in_shape_) == 1 and rounded(self.precision, device) else self.precision
 
     def _on(self) -> torch.device:
         """Where the networks are."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
-from sandbox.training.device import light_optimizers, no_denormals, private_seed, threads
+from sandbox.training.device import light_optimizers, medium_products, no_denormals, private_seed, threads
 from sandbox.training.device import precision as in_precision
 from sandbox.training.log import ProgressLine
 from sandbox.training.schedules import Constant
@@ -39,6 +39,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, fused=True),
 }
 KIND = "sandbox.fitting"
+MEDIUM = "medium"
 LOOK = 50  # steps between two looks at whether the loss is still a number: a look waits for a GPU
 
 
@@ -90,10 +91,10 @@ class Fitting:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
         self.model = model
         learned = [p for p in model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in learned if p.ndim > 1], "weight_decay": l2},
-            {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups: list[dict[str, Any]] = [{"params": learned, "weight_decay": 0.0}]
+        if l2:  # one group else: an optimiser takes its time over each
+            decayed, other = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+            groups = [{"params": decayed, "weight_decay": l2}, {"params": other, "weight_decay": 0.0}]
         with light_optimizers():
             self.optimizer = OPTIMIZERS[optimizer]([group for group in groups if group["params"]], lr=1.0)
         self.ema = None if ema is None else EMA(model, tau=ema)
@@ -218,8 +219,8 @@ def fit(
     tol : float
     seed : int
         Of the private stream, where it begins.
-    precision : {"fp32", "bf16", "auto"}
-        See `sandbox.training.device.precision`.
+    precision : {"fp32", "bf16", "auto", "medium"}
+        See `sandbox.training.device.precision`, and, for the last one, `medium_products`.
     n_threads : int, optional
     after_step : callable, optional
         Called after each step.
@@ -256,6 +257,7 @@ def fit(
         ids = ids[torch.isin(ids, held_out, invert=True)]
     N = len(ids)
     schedule = learning_rate if callable(learning_rate) else Constant(learning_rate)
+    autocast = in_precision("fp32" if precision == MEDIUM else precision, device)
     sizes = _sizes(N, batch_size)
     if fitting.current is not None:
         model.load_state_dict(fitting.current)
@@ -267,6 +269,7 @@ def fit(
             private_seed(seed),
             threads(n_threads),
             no_denormals(),
+            medium_products() if precision == MEDIUM else nullcontext(),
             shown if shown is not None else nullcontext(),
         ):
             _recall(fitting.random)
@@ -280,7 +283,7 @@ def fit(
                     for group in fitting.optimizer.param_groups:
                         group["lr"] = schedule(progress)
                     batch = [_take(array, some, device) for array in arrays]
-                    with in_precision(precision, device):
+                    with autocast:
                         value, metrics = loss(*batch)
                     _step(fitting, value, l1, clip_norm)
                     if after_step is not None:
@@ -384,7 +387,7 @@ def evaluate(
     sums: dict[str, float] = {}
     ids = torch.arange(len(arrays[0])) if ids is None else ids
     try:
-        with private_seed(seed), in_precision(precision, device):
+        with private_seed(seed), in_precision("fp32" if precision == MEDIUM else precision, device):
             for some in ids.split(_sizes(len(ids), batch_size)):
                 value, metrics = loss(*(_take(array, some, device) for array in arrays))
                 for name, metric in ({"loss": value} | metrics).items():

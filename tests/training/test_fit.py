@@ -375,3 +375,36 @@ class Shown:
 
     def update(self, done, note):
         self.said.append((done, note))
+
+
+def test_medium_products_hold_for_the_gradient_too_and_leave_no_trace():
+    before = torch.get_float32_matmul_precision()
+    seen = []
+
+    class Looks(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            seen.append(("forward", torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")))
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            seen.append(("backward", torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")))
+            return grad
+
+    model = line()
+    squared = squares(model)
+
+    def loss(x, y):
+        value, metrics = squared(x, y)
+        return Looks.apply(value), metrics
+
+    fit(Fitting(model), loss, (X, Y), epochs=1, batch_size=50, precision="medium")
+    assert seen == [("forward", "medium", False), ("backward", "medium", False)]
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_without_decay_all_weights_are_one_group():
+    assert [len(group["params"]) for group in Fitting(line()).optimizer.param_groups] == [4]
+    decayed = Fitting(line(), l2=0.1).optimizer.param_groups
+    assert [(len(group["params"]), group["weight_decay"]) for group in decayed] == [(2, 0.1), (2, 0.0)]

@@ -257,3 +257,15 @@ def test_series_of_several_values_at_a_time():
     assert estimator.reconstruct(X).shape == X.shape
     with pytest.raises(ValueError, match=r"series \[N, T\] or \[N, T, D\]"):
         SequenceAutoencoder(2).fit(np.zeros((9, 1, 4, 4)))
+
+
+def test_wide_layers_over_rows_round_their_products_and_nothing_else():
+    X = np.random.default_rng(0).random((8, 6))
+    narrow = Autoencoder(2, max_iter=1, random_state=0).fit(X)
+    assert narrow._precision() == "fp32"
+    wide = Autoencoder(2, encoder={"name": "mlp", "kwargs": {"widths": [512, 512]}}, max_iter=1, precision="bf16")
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        assert wide.fit(X)._precision() == "medium"
+    else:
+        with pytest.raises(ValueError, match="AVX-512"):
+            wide.fit(X)

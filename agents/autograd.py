@@ -13,10 +13,11 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
 from agents.masks import masked
-from agents.policies import Bytes
+from agents.policies import Bytes, ZooFeatures
 from agents.rollout import Samples
 from sandbox.training.device import precision, rounded
 
+AT_ONCE = 256  # observations that frozen eyes look at together
 WORTH_ROUNDING = 64  # observations of a rollout, in which rounded weights gain what it takes to make them
 
 
@@ -40,6 +41,12 @@ class Autograd:
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
         self.pictures = isinstance(self.net, Bytes) and self.net.takes_bytes()
         self.arrange: Any = self.net.encoder.arrange if self.pictures else None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether both heads have the same eyes and these do not learn: what they see in a picture stays the same."""
+        eyes: Any = getattr(self.net, "features_extractor", None)
+        return isinstance(eyes, ZooFeatures) and eyes.freeze and self.net.share_features_extractor
 
     @property
     def acting_threads(self) -> int | None:
@@ -108,11 +115,23 @@ class Autograd:
         arranged = self.arrange(obs)
         return arranged if self.policy.device.type == "cpu" else torch.as_tensor(arranged, device=self.policy.device)
 
-    def _latents(self, obs: Any, eyes: Any = None) -> tuple[Tensor, Tensor]:
-        """What the two heads see of `inputs`."""
+    def study(self, obs: Any) -> Any:
+        """Observations of a rollout as `forward` takes them: what frozen eyes see in them, once for all epochs."""
+        inputs = self.inputs(obs)
+        if not self.frozen:
+            return inputs
+        with torch.no_grad():
+            some = (inputs[start : start + AT_ONCE] for start in range(0, len(inputs), AT_ONCE))
+            return torch.cat([self._features(part) for part in some])
+
+    def _features(self, inputs: Any, eyes: Any = None) -> Any:
         if self.pictures:
-            obs = torch.as_tensor(obs).permute(0, 3, 1, 2)  # channels in front, but in memory last
-        return latents(self.policy, obs, self.precision_name, eyes)
+            inputs = torch.as_tensor(inputs).permute(0, 3, 1, 2)  # channels in front, but in memory last
+        return features(self.policy, inputs, self.precision_name, eyes)
+
+    def _latents(self, inputs: Any, eyes: Any = None) -> tuple[Tensor, Tensor]:
+        """What the two heads see of `inputs`."""
+        return heads(self.policy, self._features(inputs, eyes))
 
     def array(self, rows: np.ndarray) -> Tensor:
         """Any other rows, likewise; actions as integers where they are discrete."""
@@ -145,7 +164,8 @@ class Autograd:
         return log_probs, values, entropy
 
     def _evaluate(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
-        return self._judge(*self._latents(batch.obs), batch)
+        seen = batch.obs if self.frozen else self._features(batch.obs)
+        return self._judge(*heads(self.policy, seen), batch)
 
     def _judge(self, latent_pi: Tensor, latent_vf: Tensor, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
         distribution = masked(self.policy._get_action_dist_from_latent(latent_pi), batch.masks)
@@ -178,16 +198,18 @@ def within_bounds(policy: ActorCriticPolicy, actions: np.ndarray) -> np.ndarray:
     return policy.unscale_action(actions) if policy.squash_output else np.clip(actions, space.low, space.high)
 
 
-def latents(
-    policy: ActorCriticPolicy, obs: Any, precision_name: str = "fp32", eyes: Any = None
-) -> tuple[Tensor, Tensor]:
-    """What the policy's two heads see of observations: ``[N, ...] -> [N, D_pi], [N, D_vf]``.
+def features(policy: ActorCriticPolicy, obs: Any, precision_name: str = "fp32", eyes: Any = None) -> Any:
+    """What the policy's eyes see in observations: ``[N, ...] -> [N, D]``, or two of these, if each head has its own.
 
-    The precision is that of the features, where the work is; from there on all is float32.
+    The precision is that of the eyes, where the work is; from there on all is float32.
     """
     with precision(precision_name, policy.device):
-        features: Any = policy.extract_features(obs, eyes)
+        seen: Any = policy.extract_features(obs, eyes)
+    return seen.float() if policy.share_features_extractor else [each.float() for each in seen]
+
+
+def heads(policy: ActorCriticPolicy, seen: Any) -> tuple[Tensor, Tensor]:
+    """What policy and value function make of `features`: ``[N, D_pi], [N, D_vf]``."""
     if policy.share_features_extractor:
-        return policy.mlp_extractor(features.float())
-    features = [each.float() for each in features]
-    return policy.mlp_extractor.forward_actor(features[0]), policy.mlp_extractor.forward_critic(features[1])
+        return policy.mlp_extractor(seen)
+    return policy.mlp_extractor.forward_actor(seen[0]), policy.mlp_extractor.forward_critic(seen[1])

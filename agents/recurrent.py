@@ -16,7 +16,7 @@ from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
-from agents.autograd import Autograd, latents, within_bounds
+from agents.autograd import Autograd, features, heads, within_bounds
 from agents.masks import checked, masked
 from agents.policies import (
     POLICIES,
@@ -212,6 +212,7 @@ class Recollection(Autograd):
     """
 
     recurrent = True
+    frozen = False  # nor are its features kept
 
     def __init__(self, policy: Remembering, precision_name: str):
         super().__init__(policy, precision_name)
@@ -315,7 +316,7 @@ def predict(
             remembered, after = policy.recall(obs, restarted(policy, before, episode_start))
             latent_pi, state = policy.latents(remembered)[0], (after.cpu().numpy(),)
         else:
-            latent_pi, _ = latents(policy, obs)
+            latent_pi, _ = heads(policy, features(policy, obs))
         masks = None if action_masks is None else checked(action_masks, policy.action_space, n)
         allowed = None if masks is None else torch.as_tensor(masks, device=policy.device)
         distribution = masked(policy._get_action_dist_from_latent(latent_pi), allowed)

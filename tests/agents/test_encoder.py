@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents import PPO, ZooFeatures
+from agents.autograd import Autograd
 from agents.policies import as_encoder
 from sandbox import zoo
 
@@ -93,6 +94,35 @@ def test_a_frozen_encoder_stays_as_it_is_and_in_evaluation_mode(norm, share):
         assert not any(module.training for module in features.encoder.modules())
         assert all(not p.requires_grad and p.grad is None for p in features.encoder.parameters())
     assert not torch.equal(model.policy.mlp_extractor.policy_net[0].weight, before)
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_frozen_eyes_look_at_a_rollout_once_and_nothing_else_changes(pixels, monkeypatch):
+    def trained():
+        if not pixels:
+            return agent(encoder=mlp(norm="batch"), freeze_encoder=True, n_epochs=3, seed=0).learn(64)
+        env = gym.make(f"envs:{PIXELS}")
+        encoder = zoo.build("nature_cnn", in_shape=env.observation_space.shape, out_features=8)
+        how = {**SMALL, "n_steps": 8, "batch_size": 4, "n_epochs": 3, "seed": 0}
+        return PPO("CnnPolicy", env, encoder=encoder, freeze_encoder=True, **how).learn(16)
+
+    seen = []
+    forward = ZooFeatures.forward
+    monkeypatch.setattr(ZooFeatures, "forward", lambda self, obs: (seen.append(len(obs)), forward(self, obs))[1])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        once = trained()
+    looked = sum(seen)
+    seen.clear()
+    monkeypatch.setattr(Autograd, "frozen", False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        each_epoch = trained()
+    steps = once.num_timesteps
+    assert sum(seen) - looked == 2 * steps  # three epochs, of which the first is the one that is needed
+    assert once.policy.state_dict().keys() == each_epoch.policy.state_dict().keys()
+    for ours, theirs in zip(once.policy.parameters(), each_epoch.policy.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_an_encoder_that_is_not_frozen_does_train_its_batch_norm():

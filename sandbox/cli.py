@@ -9,7 +9,8 @@ import importlib.util
 import os
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,17 @@ FITTERS = {
     "sequence": ("unsupervised:SequenceAutoencoder", "compress series and sound by recurrent networks"),
     "gan": ("unsupervised:GAN", "make samples that can't be told from real ones"),
     "classifier": ("unsupervised:Classifier", "learn labels, or fine-tune an encoder that learned without"),
+    "codec": ("unsupervised:ImageCodec", "a file format of your own, for pictures like those it learns from"),
 }
 BENCHES = {
     "atari": ("sandbox.bench.atari", "PPO and A2C on an Atari game against Stable-Baselines3's"),
     "autoencoder": (
         "sandbox.bench.autoencoder",
         "autoencoders against a plain PyTorch loop, PCA, and a random encoder: speed, error, probes",
+    ),
+    "codec": (
+        "sandbox.bench.codec",
+        "compressed files against JPEG, WebP and x264: size at equal PSNR, speed, overhead",
     ),
     "kmeans": ("sandbox.bench.kmeans", "k-means against scikit-learn's: seeding, Lloyd, whole fits, memory, inertia"),
     "learning": ("sandbox.bench.learning", "what the presets reach, over seeds, beside random actions"),
@@ -69,7 +75,10 @@ DEMOS = {
     "cartpole_ppo": "the library in a page: train PPO, evaluate it, draw an episode",
     "cluster_digits": "digits in ten clusters, found without a label: centres, typical members, odd ones",
     "colours": "a photo in eight colours, before and after, with the palette",
+    "compress_photo": "a photo in a file of ours beside a JPEG of the same bytes, with a part of it enlarged",
+    "compress_pong": "a clip of Pong in a compressed file, beside the original and what x264 makes of it",
     "denoise_photo": "a photo with noise over it, cleaned by a network that learned from another photo",
+    "dial": "one picture at nine qualities, with the bytes under each",
     "gan_digits": "digits that nobody wrote: a generator and a discriminator, and how it learned",
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "kmeans_step_by_step": "the textbook's loop as a GIF: assign, re-centre, repeat",
@@ -88,7 +97,7 @@ DEMOS = {
     "your_own_env": "an environment as four numpy verbs, and an agent that learns it",
     "your_own_encoder": "a network of your own as an agent's eyes",
 }
-EXTRAS = {"ale_py": "atari", "Box2D": "box2d"}  # what a missing module comes with
+EXTRAS = {"ale_py": "atari", "Box2D": "box2d", "constriction": "compression"}  # what a missing module comes with
 NOT_FLAGS = (
     "verbose",
     "seed",
@@ -153,10 +162,43 @@ examples:
   sandbox fit keypoints atari:Pong --max-iter 10    where ball and paddles are, as ten points
   sandbox fit denoising patches --noise mask --n 5000
   sandbox fit sequence music.wav --cell lstm
+  sandbox fit codec pictures/ --max-iter 50         then: sandbox compress IN OUT --model runs/codec/pictures_1
 
 A run folder has the estimator and its encoder (model/), the codes, a judgement on samples held out, and pictures.
   sandbox.fit.load("runs/autoencoder/digits_1").transform(X)                          in Python
   PPO("MlpPolicy", env, encoder="runs/autoencoder/rows_1/model/encoder.safetensors")  an agent that sees such rows
+"""
+
+COMPRESS_EXAMPLES = """\
+IN is
+  photo.png .jpg .webp .bmp      a picture, grey or in colour; transparent ones are refused
+  clip.gif, clip.npy             a clip: an array [T, H, W], [T, H, W, 3] or [T, 3, H, W] of bytes
+                                 ([H, W] and [H, W, 3] are pictures)
+
+examples:
+  sandbox compress photo.png photo.sbx              quality 5; and what JPEG and WebP make of it at that size
+  sandbox compress photo.png photo.sbx --quality 9  the largest file, the smallest error
+  sandbox compress screen.png screen.sbx --model atari
+                                                    a model for screens of Atari games
+  sandbox compress game.gif game.sbx                a clip, beside x264 (if PyAV is installed)
+  sandbox compress x.png x.sbx --model runs/codec/pictures_1
+                                                    a model of your own, from `sandbox fit codec pictures/`
+  sandbox decompress photo.sbx again.png            and back
+  sandbox inspect photo.sbx                         what a file says of itself
+
+In Python: unsupervised.compression.default("photo").compress(x) gives the bytes of the file.
+"""
+
+DECOMPRESS_EXAMPLES = """\
+OUT is a picture .png .jpg .webp .bmp, a clip .gif (256 colours), or .npy for either. Only .jpg and .gif lose anything.
+
+examples:
+  sandbox decompress photo.sbx photo.png
+  sandbox decompress game.sbx game.gif --fps 15
+  sandbox decompress game.sbx part.npy --frames 100:200
+                                                    a part of a clip; no more of it is decoded than needed
+  sandbox decompress x.sbx x.png --model runs/codec/pictures_1
+                                                    a file that a model of your own wrote
 """
 
 
@@ -168,6 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "watch": (watch, "see a trained agent play: in a window, as a GIF, in the terminal"),
         "cluster": (cluster, "group rows, pictures or colours by k-means, and draw what was found"),
         "fit": (fit, "learn codes without labels: autoencoders of all kinds, GANs; look at them, hand them on"),
+        "compress": (compress, "a picture or a clip to a small file by a learned codec, beside JPEG, WebP or x264"),
+        "decompress": (decompress, "such a file back to a picture or a clip"),
+        "inspect": (inspect, "what such a file says of itself"),
         "list": (list_all, "algorithms, clusterers, estimators, encoders, environments, presets, benches, demos"),
         "bench": (bench, "measure ours against the peer, on the same work"),
         "demo": (demo, "run a short program that is meant to be read and copied"),
@@ -181,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if not argv or argv[0] in ("-h", "--help"):
             print("usage: sandbox COMMAND [...]\n\nReinforcement and unsupervised learning, to run and to import.")
-            print("\ncommands:\n" + "\n".join(f"  {name:8s}{text}" for name, (_, text) in commands.items()))
+            print("\ncommands:\n" + "\n".join(f"  {name:11s}{text}" for name, (_, text) in commands.items()))
             print("\nBegin with `sandbox train CartPole-v1`; `sandbox COMMAND --help` says more about each.")
             return 0
         if argv[0] not in commands:
@@ -662,15 +707,20 @@ def fit(typed: list[str]) -> int:
         epilog=f"KIND is one of\n{kinds}\n\n{FIT_EXAMPLES}",
     )
     parser.add_argument("words", nargs="*", metavar="KIND DATA", help="what to learn, and from what; see below")
+    word = next((word for word in argv if not word.startswith("-")), None)
+    few, size, grey = (
+        ("1000", "default what they have", "default where they are")
+        if word == "codec"  # which takes pictures as they come
+        else ("4000", "of games 84x84 by default", "default of games, and where all of them are")
+    )
     for flag, kind, metavar, text in (
-        ("--n", count, "N", "samples; of games 4000 by default, of patches 20000, else all there are"),
-        ("--size", _size, "HxW", "of pictures: 48x64, or 32 for a square; of games 84x84 by default"),
-        ("--grey", _true_or_false, "true|false", "pictures in grey; default of games, and where all of them are"),
+        ("--n", count, "N", f"samples; of games {few} by default, of patches 20000, else all there are"),
+        ("--size", _size, "HxW", f"of pictures: 48x64, or 32 for a square; {size}"),
+        ("--grey", _true_or_false, "true|false", f"pictures in grey; {grey}"),
         ("--seed", whole, "INT", "of everything random; default 0"),
         ("--out", Path, "FOLDER", "where run folders go; default runs"),
     ):
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
-    word = next((word for word in argv if not word.startswith("-")), None)
     if word is not None and word not in FITTERS:
         raise UsageError(f"unknown kind {word!r}{nearest(word, FITTERS)}; see `sandbox fit --help`")
     estimator = _imported(FITTERS[word or "autoencoder"][0])
@@ -687,7 +737,7 @@ def fit(typed: list[str]) -> int:
         **{key: args[key] for key in ("n", "size", "grey")},
         "settings": {key: value for key, value in args.items() if key not in own},
     }
-    from sandbox import fit as runs
+    runs = importlib.import_module("sandbox.fit_codec" if config["algorithm"] == "codec" else "sandbox.fit")
 
     def open_data() -> Any:
         size = config["size"] and tuple(config["size"])
@@ -737,6 +787,113 @@ def _size(text: str) -> list[int]:
         return [count(height), count(width if x else height)]
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: 32 is a square, 48x64 height and width") from None
+
+
+# -- compress, decompress, inspect -------------------------------------------------------------------------------------
+
+
+def compress(argv: list[str]) -> int:
+    parser = Parser(
+        prog="sandbox compress",
+        usage="sandbox compress IN OUT [flags]",
+        description="Write a picture or a clip as a small file, and say how small and how near, beside other formats.",
+        epilog=COMPRESS_EXAMPLES,
+    )
+    parser.add_argument("source", metavar="IN", help="a picture or a clip, see below")
+    parser.add_argument("target", metavar="OUT", help="the file to write, such as photo.sbx")
+    parser.add_argument(
+        "--quality",
+        type=_quality,
+        default=5,
+        metavar="1-9",
+        help="1: the smallest file, 9: the best picture; default 5",
+    )
+    _add_model(parser)
+    text = "measure JPEG and WebP, or x264, at that size, too; default true"
+    parser.add_argument("--compare", type=_true_or_false, default=True, metavar="true|false", help=text)
+    args = parser.parse(argv)
+    with _one_line():
+        from sandbox import compress as files
+
+        done = files.compress(args.source, args.target, args.quality, args.model, args.compare)
+    print("\n".join(done.lines()))
+    return 0
+
+
+def decompress(argv: list[str]) -> int:
+    parser = Parser(
+        prog="sandbox decompress",
+        usage="sandbox decompress IN OUT [flags]",
+        description="Write what a compressed file holds as a picture or a clip.",
+        epilog=DECOMPRESS_EXAMPLES,
+    )
+    parser.add_argument("source", metavar="IN", help="a file that `sandbox compress` wrote")
+    parser.add_argument("target", metavar="OUT", help="the picture or clip to write")
+    _add_model(parser)
+    text = "of a clip, from START to before STOP; either may be left out"
+    parser.add_argument("--frames", type=_frames, metavar="START:STOP", help=text)
+    parser.add_argument("--fps", type=count, default=15, metavar="N", help="frames a second of a GIF; default 15")
+    args = parser.parse(argv)
+    with _one_line():
+        from sandbox import compress as files
+
+        x = files.decompress(args.source, args.target, args.model, args.frames, args.fps)
+    print(f"{args.target}: {x.dtype} {list(x.shape)}, {Path(args.target).stat().st_size:,} bytes")
+    return 0
+
+
+def inspect(argv: list[str]) -> int:
+    text = "Say what a compressed file holds, and test its checksum; nothing is decoded."
+    parser = Parser(prog="sandbox inspect", description=text, epilog="example:\n  sandbox inspect photo.sbx")
+    parser.add_argument("file", metavar="FILE", help="a file that `sandbox compress` wrote")
+    path = parser.parse(argv).file
+    with _one_line():
+        from sandbox import compress as files
+
+        about = files.inspect(path)
+    pixels = about["width"] * about["height"] * about.get("frames", 1)
+    own = "none of the package's: give it to decompress with --model"
+    told = {**about, "model": about["model"] or own, "bits per pixel": f"{8 * about['bytes'] / pixels:.3f}"}
+    print("\n".join(f"{name.replace('_', ' '):16s}{value}" for name, value in told.items()))
+    return 0
+
+
+def _add_model(parser: Parser) -> None:
+    text = "photo, atari or clip, a run of `sandbox fit codec`, or a file; default photo, and clip for clips"
+    if parser.prog.endswith("decompress"):
+        text = "only for a file of a model of your own: a run of `sandbox fit codec`, or a file"
+    parser.add_argument("--model", metavar="RUN", help=text)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What is wrong with a file, a model or a place to write to, as one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(error.name or "")
+        how = f": pip install 'rl-unsup-sandbox[{extra}]'" if extra and "pip install" not in str(error) else ""
+        raise UsageError(f"{' '.join(str(error).split())}{how}") from error
+    except (ValueError, MemoryError) as error:
+        raise UsageError(" ".join(str(error).split()) or "not enough memory") from error
+    except OSError as error:
+        raise UsageError(f"{error.filename or 'nothing was written'}: {error.strerror or error}") from error
+
+
+def _quality(text: str) -> int:
+    if text not in tuple("123456789"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no quality: a whole number from 1 to 9")
+    return int(text)
+
+
+def _frames(text: str) -> tuple[int, int | None]:
+    try:
+        start, colon, stop = text.partition(":")
+        if not colon:
+            raise argparse.ArgumentTypeError
+        return whole(start or "0"), whole(stop) if stop else None
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no frames: 100:200 are those from 100 to 199") from None
 
 
 # -- list, bench, demo -------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def add_signature(
         if name not in skip and parameter.default is not parameter.empty:
             default = "null" if parameter.default is None else parameter.default
             group.add_argument(
-                f"--{name.replace('_', '-')}",
+                f"--{name.rstrip('_').replace('_', '-')}",  # lambda_ is a parameter as lambda can't be one
                 dest=name,
                 type=_reader(parameter.annotation),
                 default=argparse.SUPPRESS,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.autograd import latents
+from agents.autograd import features, heads
 
 COPIES = 128  # of an observation that go through the network together
 MEMORIES = ("memories", "lstm_actor")  # what a policy with a memory has, ours and sb3-contrib's
@@ -145,5 +145,5 @@ def _gaussian(centres: Tensor, pixels: Tensor, width: float) -> Tensor:
 
 def _heads(policy: Any, obs: Tensor) -> tuple[Tensor, Tensor]:
     """Observations ``[N, C, H, W]``, in the space's own range, to what decides ``[N, A]`` and the values ``[N, 1]``."""
-    latent_pi, latent_vf = latents(policy, obs)
+    latent_pi, latent_vf = heads(policy, features(policy, obs))
     return policy.action_net(latent_pi), policy.value_net(latent_vf)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from unsupervised.base import TorchEstimator, load
     from unsupervised.bisecting import BisectingKMeans
+    from unsupervised.compression import FrameCodec, ImageCodec
     from unsupervised.gan import GAN
     from unsupervised.keypoints import KeypointAutoencoder
     from unsupervised.kmeans import KMeans, SphericalKMeans, k_means, kmeans_plusplus
@@ -34,6 +35,8 @@ __all__ = [
     "Classifier",
     "ContractiveAutoencoder",
     "DenoisingAutoencoder",
+    "FrameCodec",
+    "ImageCodec",
     "KMeans",
     "KeypointAutoencoder",
     "MaskedAutoencoder",
@@ -64,6 +67,7 @@ __getattr__, __dir__ = contents(
         ),
         "base": ("TorchEstimator", "load"),
         "bisecting": ("BisectingKMeans",),
+        "compression": ("FrameCodec", "ImageCodec"),
         "gan": ("GAN",),
         "keypoints": ("KeypointAutoencoder",),
         "kmeans": ("KMeans", "SphericalKMeans", "k_means", "kmeans_plusplus"),

@@ -17,6 +17,7 @@ from sandbox.cli import DEMOS
 FOLDER = Path(sandbox.demos.__file__).parent
 PROGRAM = Path(sys.executable).with_name("sandbox")
 SHORTER = {
+    "compress_pong": ["20"],
     "gan_digits": ["10"],
     "pong_dqn": ["2000"],
     "pong_latents": ["600", "2"],

@@ -246,10 +246,10 @@ def probe(case: str, seed: int, small: bool = False) -> dict[str, Any]:
     from unsupervised import Autoencoder, KeypointAutoencoder
     from unsupervised.evaluate import frozen_features, ram_probe
 
-    n = 400 if small else 10_000
+    n = 400 if small else 6000
     played = record(case, n, seed=seed, size=(84, 84), grey=True)
     X = played.frames[:, None]
-    points = {"max_iter": 2 if small else 10, "learning_rate": "cos_2e-3", "batch_size": 32, "warmup": 0.05}
+    points = {"max_iter": 2 if small else 6, "learning_rate": "cos_2e-3", "batch_size": 32, "warmup": 0.05}
     estimators: dict[str, Any] = {
         "keypoints, 30": KeypointAutoencoder(30, random_state=seed, **points),  # type: ignore[arg-type]
         "autoencoder, 32": Autoencoder(32, random_state=seed, **settings_of(case, small)),

@@ -45,6 +45,15 @@ FITTERS = {
     "masked": ("unsupervised:MaskedAutoencoder", "draw the patches of pictures that are hidden"),
     "sequence": ("unsupervised:SequenceAutoencoder", "compress series and sound by recurrent networks"),
     "gan": ("unsupervised:GAN", "make samples that can't be told from real ones"),
+    "simclr": ("unsupervised:SimCLR", "tell two views of a sample from views of others"),
+    "moco": ("unsupervised:MoCo", "the same, against a queue of what a slow copy saw"),
+    "byol": ("unsupervised:BYOL", "predict what a slow copy sees in another view"),
+    "simsiam": ("unsupervised:SimSiam", "the same, without the copy"),
+    "barlow_twins": ("unsupervised:BarlowTwins", "dimensions alike in two views, and no two the same"),
+    "vicreg": ("unsupervised:VICReg", "two views alike, dimensions that vary, and not together"),
+    "temporal": ("unsupervised:TemporalContrast", "tell what comes a few frames later, in a recording"),
+    "rotation": ("unsupervised:RotationPrediction", "say by how much a picture was turned"),
+    "jigsaw": ("unsupervised:Jigsaw", "say in which order the tiles of a picture were laid"),
     "classifier": ("unsupervised:Classifier", "learn labels, or fine-tune an encoder that learned without"),
     "codec": ("unsupervised:ImageCodec", "a file format of your own, for pictures like those it learns from"),
 }
@@ -161,6 +170,7 @@ examples:
   sandbox fit autoencoder atari:Pong --n-components 32 --max-iter 20
   sandbox fit keypoints atari:Pong --max-iter 10    where ball and paddles are, as ten points
   sandbox fit denoising patches --noise mask --n 5000
+  sandbox fit simclr digits --max-iter 60           features without labels; temporal, for the frames of a game
   sandbox fit sequence music.wav --cell lstm
   sandbox fit codec pictures/ --max-iter 50         then: sandbox compress IN OUT --model runs/codec/pictures_1
 

@@ -410,7 +410,8 @@ def plot_curves(path: Path, panels: dict[str, dict[str, list[tuple[float, float]
 
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    with figures.drawn(path, (4.2 * columns + 0.8, 3.4 * rows + 0.6), title) as figure:
+    named: dict[str, Any] = {}  # one legend for all panels, beside them: its marks would look like measurements
+    with figures.drawn(path, (4.2 * columns + 0.8, 3.4 * rows + 0.9), title) as figure:
         for i, (name, found) in enumerate(panels.items()):
             curves = {who: pareto(points) for who, points in found.items() if points}
             finite = {who: [point for point in curve if math.isfinite(point[1])] for who, curve in curves.items()}
@@ -433,4 +434,6 @@ def plot_curves(path: Path, panels: dict[str, dict[str, list[tuple[float, float]
             axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_formatter=NullFormatter())
             axes.xaxis.set_major_formatter("{x:g}")
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False, loc="lower right")
+            for line, who in zip(*axes.get_legend_handles_labels(), strict=True):
+                named.setdefault(who, line)
+        figure.legend(named.values(), named.keys(), frameon=False, loc="outside lower center", ncols=len(named))

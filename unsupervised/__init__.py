@@ -19,34 +19,46 @@ if TYPE_CHECKING:
     from unsupervised.base import TorchEstimator, load
     from unsupervised.bisecting import BisectingKMeans
     from unsupervised.compression import FrameCodec, ImageCodec
+    from unsupervised.contrastive import BYOL, BarlowTwins, MoCo, SimCLR, SimSiam, TemporalContrast, VICReg
     from unsupervised.gan import GAN
     from unsupervised.keypoints import KeypointAutoencoder
     from unsupervised.kmeans import KMeans, SphericalKMeans, k_means, kmeans_plusplus
     from unsupervised.masked import MaskedAutoencoder
     from unsupervised.minibatch import MiniBatchKMeans
+    from unsupervised.pretext import InverseDynamics, Jigsaw, RotationPrediction
     from unsupervised.sequence import SequenceAutoencoder
     from unsupervised.shards import Shards
     from unsupervised.supervised import Classifier, Regressor
 
 __all__ = [
+    "BYOL",
     "GAN",
     "Autoencoder",
+    "BarlowTwins",
     "BisectingKMeans",
     "Classifier",
     "ContractiveAutoencoder",
     "DenoisingAutoencoder",
     "FrameCodec",
     "ImageCodec",
+    "InverseDynamics",
+    "Jigsaw",
     "KMeans",
     "KeypointAutoencoder",
     "MaskedAutoencoder",
     "MiniBatchKMeans",
+    "MoCo",
     "Regressor",
+    "RotationPrediction",
     "SequenceAutoencoder",
     "Shards",
+    "SimCLR",
+    "SimSiam",
     "SparseAutoencoder",
     "SphericalKMeans",
+    "TemporalContrast",
     "TorchEstimator",
+    "VICReg",
     "VQAutoencoder",
     "VariationalAutoencoder",
     "k_means",
@@ -68,11 +80,13 @@ __getattr__, __dir__ = contents(
         "base": ("TorchEstimator", "load"),
         "bisecting": ("BisectingKMeans",),
         "compression": ("FrameCodec", "ImageCodec"),
+        "contrastive": ("BYOL", "BarlowTwins", "MoCo", "SimCLR", "SimSiam", "TemporalContrast", "VICReg"),
         "gan": ("GAN",),
         "keypoints": ("KeypointAutoencoder",),
         "kmeans": ("KMeans", "SphericalKMeans", "k_means", "kmeans_plusplus"),
         "masked": ("MaskedAutoencoder",),
         "minibatch": ("MiniBatchKMeans",),
+        "pretext": ("InverseDynamics", "Jigsaw", "RotationPrediction"),
         "sequence": ("SequenceAutoencoder",),
         "shards": ("Shards",),
         "supervised": ("Classifier", "Regressor"),

@@ -167,6 +167,181 @@ def hinge(scores: Tensor, labels: Tensor) -> Tensor:
     return (1 + wrong.max(1).values - right[:, 0]).clamp_min(0).mean()
 
 
+# -- two views ---------------------------------------------------------------------------------------------------------
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
+    """SimCLR's loss: of all other embeddings of a batch, each should be most like that of the same sample.
+
+    The cross-entropy of ``softmax(cos(z_i, z_j) / temperature)`` over the ``2 B - 1`` embeddings that are not `z_i`
+    itself, averaged over both views: ``[B, L], [B, L] -> []`` (NT-Xent, Chen et al., arXiv:2002.05709, equation 1).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two samples.
+
+    Examples
+    --------
+    >>> nt_xent(torch.eye(2), torch.eye(2), temperature=1.0)  # log (e + 1 + 1) - 1
+    tensor(0.5514)
+    """
+    B = _several(z1, z2)
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
+    partners = torch.arange(2 * B, device=z.device).roll(B)
+    return F.cross_entropy(scores, partners)
+
+
+def info_nce(scores: Tensor) -> Tensor:
+    """Cross-entropy of scores whose first B columns belong to the B rows, one each: ``[B, B or more] -> []``.
+
+    Rows are queries; each other column is a key that does not belong to the row (van den Oord et al.,
+    arXiv:1807.03748, equation 4).
+
+    Examples
+    --------
+    >>> info_nce(torch.zeros(2, 4))  # log 4: chance
+    tensor(1.3863)
+    """
+    _several(scores)
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def queue_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = 0.2) -> Tensor:
+    """MoCo's loss: a query should be like its own key and unlike those in a queue: ``[B, L], [B, L], [M, L] -> []``.
+
+    The cross-entropy of ``softmax(cos / temperature)`` over one key and the whole queue (He et al., arXiv:1911.05722,
+    equation 1). No gradient goes to keys.
+
+    Examples
+    --------
+    >>> queue_nce(torch.eye(2), torch.eye(2), torch.tensor([[-1.0, 0.0], [0.0, -1.0]]), 1.0)  # log (e + 1 + 1/e) - 1
+    tensor(0.4076)
+    """
+    queries, keys, queue = (F.normalize(one, dim=1) for one in (queries, keys.detach(), queue))
+    own = (queries * keys).sum(1, keepdim=True)
+    scores = torch.cat([own, queries @ queue.T], 1) / temperature
+    return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device))
+
+
+def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
+    """Minus the mean cosine of predictions and targets, ``[B, L], [B, L] -> []``; no gradient goes to the targets.
+
+    SimSiam's loss (Chen and He, arXiv:2011.10566, equation 1), and but for ``2 + 2 ·`` BYOL's, the squared distance of
+    normalised vectors (Grill et al., arXiv:2006.07733, equation 2).
+
+    Examples
+    --------
+    >>> negative_cosine(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
+    tensor(-0.5000)
+    """
+    return -F.cosine_similarity(p, z.detach(), dim=1).mean()
+
+
+def barlow_twins(z1: Tensor, z2: Tensor, weight: float = 5e-3) -> Tensor:
+    """How far the correlations of two views are from the identity: ``[B, L], [B, L] -> []``.
+
+    ``Σ_i (1 - C_ii)² + weight Σ_{i≠j} C_ij²``, with `C` the correlation of dimension i of one view and j of the other
+    over the batch (Zbontar et al., arXiv:2103.03230, equation 1).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two samples.
+
+    Examples
+    --------
+    >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])  # white
+    >>> barlow_twins(z, z).item(), barlow_twins(z, z[:, [1, 0]], weight=0.25).item()  # 1 + 1 + (1 + 1) / 4
+    (0.0, 2.5)
+    """
+    B = _several(z1, z2)
+    first, second = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-12).sqrt() for z in (z1, z2))
+    C = first.T @ second / B
+    agree = C.diagonal()
+    return (1 - agree).square().sum() + weight * (C.square().sum() - agree.square().sum())
+
+
+def vicreg(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three terms of VICReg: ``[B, L], [B, L] -> [], [], []`` (Bardes et al., arXiv:2105.04906, equations 1 to 5).
+
+    Returns
+    -------
+    invariance
+        The squared distance of two views, the mean over samples and dimensions: the usual weights belong to this one
+        of the authors' program, whatever L is, and not to the formula's sum over dimensions.
+    variance
+        How far deviations are below 1, ``mean max(0, 1 - sqrt(var + 1e-4))`` over dimensions, the sum of both views.
+    covariance
+        ``Σ_{i≠j} cov_ij² / L``, the sum of both views.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two samples.
+
+    Examples
+    --------
+    >>> z = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])  # variances 2, covariance 2
+    >>> [round(term.item(), 4) for term in vicreg(z, z + 1)]
+    [1.0, 0.0, 8.0]
+    >>> [round(term.item(), 4) for term in vicreg(torch.zeros(2, 2), torch.zeros(2, 2))]  # collapsed: 2 (1 - 0.01)
+    [0.0, 1.98, 0.0]
+    """
+    B = _several(z1, z2)
+    variance = covariance = z1.new_zeros(())
+    for z in (z1, z2):
+        centred = z - z.mean(0)
+        cov = centred.T @ centred / (B - 1)
+        own = cov.diagonal()
+        variance = variance + F.relu(1 - (own + 1e-4).sqrt()).mean()
+        covariance = covariance + (cov.square().sum() - own.square().sum()) / z.shape[1]
+    return (z1 - z2).square().mean(), variance, covariance
+
+
+def effective_rank(z: Tensor) -> Tensor:
+    """How many dimensions embeddings use, from 1, which is collapse, to L: ``[B, L] -> []``.
+
+    The exponential of the entropy of the singular values, each divided by their sum (RankMe, Garrido et al.,
+    arXiv:2210.02885, equation 1). No gradient.
+
+    Examples
+    --------
+    >>> [round(effective_rank(z).item(), 4) for z in (torch.eye(3), torch.ones(3, 3))]
+    [3.0, 1.0]
+    """
+    z = z.detach().double().nan_to_num(0, 0, 0)  # of a diverging network it must not be the rank that stops it
+    # Half the time of singular values, and in float64 as exact as they are in float32.
+    values = torch.linalg.eigvalsh(z.T @ z if z.shape[1] <= len(z) else z @ z.T).clamp_min(0).sqrt()
+    shares = values / values.sum().clamp_min(1e-30)
+    return torch.special.entr(shares).sum().exp().float()
+
+
+def spread(z: Tensor) -> Tensor:
+    """The mean deviation of normalised embeddings in units of what isotropic ones have: ``[B, L] -> []``, no gradient.
+
+    ``mean_l std(z / |z|)_l · sqrt(L)``: about 1 of a cloud about the origin, 0 of a point (Chen and He,
+    arXiv:2011.10566, section 4.1).
+
+    Examples
+    --------
+    >>> z = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -9.0]])
+    >>> round(spread(z).item(), 4), spread(torch.ones(4, 2)).item()
+    (1.0, 0.0)
+    """
+    z = F.normalize(z.detach().float(), dim=1)
+    return z.std(0, correction=0).mean() * z.shape[1] ** 0.5
+
+
+def _several(*embeddings: Tensor) -> int:
+    """How many samples there are, which is two or more."""
+    B = len(embeddings[0])
+    if B < 2 or any(len(one) != B for one in embeddings):
+        raise ValueError(f"a sample is compared with others: give 2 or more, as many of each view, got batches of {B}")
+    return B
+
+
 # -- two players -------------------------------------------------------------------------------------------------------
 
 

@@ -80,7 +80,7 @@ def test_three_components_turn(cli, rows):
     assert Image.open("runs/autoencoder/rows_1/embedding.gif").n_frames > 10
 
 
-@pytest.mark.parametrize("kind", sorted(set(FITTERS) - {"masked", "keypoints", "classifier", "codec"}))
+@pytest.mark.parametrize("kind", sorted(set(FITTERS) - {"masked", "keypoints", "rotation", "jigsaw", "classifier", "codec"}))
 def test_every_kind_on_rows(cli, rows, kind):
     settings = {"vq": ("--n-components", "2", "--code-dim", "1", "--n-codes", "4"), "sequence": ("--n-components", "2")}
     done = cli("fit", kind, rows, *SHORT, *settings.get(kind, ()))
@@ -90,7 +90,7 @@ def test_every_kind_on_rows(cli, rows, kind):
     assert type(fit.load(folder)).__module__.startswith("unsupervised.")
 
 
-@pytest.mark.parametrize("kind", ["masked", "keypoints", "variational", "gan"])
+@pytest.mark.parametrize("kind", ["masked", "keypoints", "variational", "gan", "rotation", "jigsaw", "temporal"])
 def test_pictures_in_colour(cli, pictures, kind):
     done = cli("fit", kind, pictures, *SHORT)
     assert done.code == 0, done.err

@@ -21,21 +21,32 @@ import unsupervised
 from sandbox import zoo
 from sandbox.training import FileError
 from unsupervised import (
+    BYOL,
     GAN,
     Autoencoder,
+    BarlowTwins,
     Classifier,
     ContractiveAutoencoder,
     DenoisingAutoencoder,
+    InverseDynamics,
+    Jigsaw,
     KeypointAutoencoder,
     MaskedAutoencoder,
+    MoCo,
     Regressor,
+    RotationPrediction,
     SequenceAutoencoder,
+    SimCLR,
+    SimSiam,
     SparseAutoencoder,
+    TemporalContrast,
     TorchEstimator,
     VariationalAutoencoder,
+    VICReg,
     VQAutoencoder,
 )
 
+SMALL = {"n_features": 4, "hidden": 8, "dim": 4}
 QUICK = {
     Autoencoder: {"max_iter": 2},
     ContractiveAutoencoder: {"max_iter": 2},
@@ -47,10 +58,16 @@ QUICK = {
     VariationalAutoencoder: {"max_iter": 2},
     Classifier: {"max_iter": 50},
     Regressor: {"max_iter": 50},
+    **{kind: {"max_iter": 2, **SMALL} for kind in (BYOL, BarlowTwins, SimCLR, SimSiam, VICReg)},
+    MoCo: {"max_iter": 2, "queue": 16, **SMALL},
+    TemporalContrast: {"max_iter": 2, "steps": 1, **SMALL},
+    InverseDynamics: {"max_iter": 2, "n_features": 4, "hidden": 8},
 }
 ROWS = list(QUICK)  # those that take rows
 QUICK_ON_PICTURES = {
     KeypointAutoencoder: {"max_iter": 2, "n_components": 6},
+    Jigsaw: {"max_iter": 2, "n_features": 4},
+    RotationPrediction: {"max_iter": 2, "n_features": 4},
     MaskedAutoencoder: {"patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_dim": 8, "decoder_depth": 1},
 }
 PICTURES = list(QUICK_ON_PICTURES)

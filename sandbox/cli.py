@@ -41,7 +41,7 @@ FITTERS = {
     "contractive": ("unsupervised:ContractiveAutoencoder", "a code that changes little when a sample does"),
     "variational": ("unsupervised:VariationalAutoencoder", "a code to draw new samples from"),
     "vq": ("unsupervised:VQAutoencoder", "a code of words out of a book"),
-    "keypoints": ("unsupervised:KeypointAutoencoder", "find what moves in pictures, and say where it is"),
+    "keypoints": ("unsupervised:KeypointAutoencoder", "a few points for each picture: what changes, and where"),
     "masked": ("unsupervised:MaskedAutoencoder", "draw the patches of pictures that are hidden"),
     "sequence": ("unsupervised:SequenceAutoencoder", "compress series and sound by recurrent networks"),
     "gan": ("unsupervised:GAN", "make samples that can't be told from real ones"),
@@ -168,7 +168,7 @@ examples:
   sandbox fit autoencoder digits --n-components 3   and as three, turning
   sandbox fit variational digits --n-components 8   new digits
   sandbox fit autoencoder atari:Pong --n-components 32 --max-iter 20
-  sandbox fit keypoints atari:Pong --max-iter 10    where ball and paddles are, as ten points
+  sandbox fit keypoints atari:Pong --max-iter 10    ten points for each frame: what changes, and where
   sandbox fit denoising patches --noise mask --n 5000
   sandbox fit simclr digits --max-iter 60           features without labels; temporal, for the frames of a game
   sandbox fit sequence music.wav --cell lstm

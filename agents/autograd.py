@@ -115,11 +115,8 @@ class Autograd:
         arranged = self.arrange(obs)
         return arranged if self.policy.device.type == "cpu" else torch.as_tensor(arranged, device=self.policy.device)
 
-    def study(self, obs: Any) -> Any:
-        """Observations of a rollout as `forward` takes them: what frozen eyes see in them, once for all epochs."""
-        inputs = self.inputs(obs)
-        if not self.frozen:
-            return inputs
+    def study(self, inputs: Any) -> Tensor:
+        """What frozen eyes see in `inputs` ``[N, ...]``, once for all epochs of an update; `forward` takes it then."""
         with torch.no_grad():
             some = (inputs[start : start + AT_ONCE] for start in range(0, len(inputs), AT_ONCE))
             return torch.cat([self._features(part) for part in some])

@@ -164,10 +164,6 @@ class MLPStep(FlatWeights):
         """Observations of N, in SB3's forms -> ``[N, D + 1]`` float32 with a last column of ones."""
         return numbers(obs, self.columns)
 
-    def study(self, obs: Any) -> np.ndarray:
-        """Observations of a rollout, as `forward` takes them."""
-        return self.inputs(obs)
-
     def best_actions(self, obs: Any, masks: np.ndarray | None = None) -> np.ndarray:
         """The likeliest actions for observations of N, ``[N, ...]``."""
         self.pull()

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import unsupervised
-from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
+from sandbox.training.checkpoint import load_tensors, opening, save_tensors
 
 KIND = "sandbox.cluster"
 FILE = Path("model", "clusters.safetensors")  # in a run's folder
@@ -109,7 +109,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     if path.is_dir():
         path = path / FILE
     record, tensors = load_tensors(path, KIND)
-    try:
+    with opening(path, KIND):
         if record["class"] not in CLASSES:
             raise ValueError(f"it is of the class {record['class']!r}, which this version does not know")
         estimator = getattr(unsupervised, record["class"])(**record["params"])
@@ -123,9 +123,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         scaler = StandardScaler()
         vars(scaler).update({key: arrays[f"scaler.{key}"] for key in ("mean_", "scale_", "var_")})
         scaler.n_features_in_ = len(scaler.mean_)
-    except Exception as error:  # a record can be wrong in every way: all of them are one error, the cause chained to it
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"{path}: {reason}; expected is a file of the kind {KIND}") from error
     return make_pipeline(scaler, estimator)
 
 

@@ -24,12 +24,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
+from sandbox.training.checkpoint import FileError, load_tensors, opening, save_tensors
 from sandbox.training.device import PRECISIONS, pick_device, private_seed, rounded, threads
 from sandbox.training.device import precision as in_precision
 from sandbox.training.fit import OPTIMIZERS, Fitting, Loss, Schedule, evaluate, fit
 from sandbox.training.log import MetricsCSV, TensorBoard
-from sandbox.training.schedules import Constant, Warmup, parse
+from sandbox.training.schedules import Constant, Warmup, as_schedule
 from sandbox.zoo.names import plain
 
 KIND = "sandbox.estimator"
@@ -238,7 +238,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             If there is no such file, it is damaged, or of another estimator. One line.
         """
         record, tensors = load_tensors(path, KIND)
-        try:
+        with opening(path, KIND):
             if record["class"] != cls.__name__:
                 raise ValueError(f"it holds a {record['class']}, not a {cls.__name__}")
             self = cls(**{key: _untold(value) for key, value in record["params"].items()})
@@ -249,9 +249,6 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 self.model_ = self._networks()
             self.model_.load_state_dict(tensors)
             self.model_.eval()
-        except Exception as error:  # a record can be wrong in every way: all of them are one error
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise FileError(f"{os.fspath(path)}: {reason}; expected is a file of the kind {KIND}") from error
         return self
 
     @property
@@ -299,6 +296,13 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if len(shape) == 3 and shape[2] in (3, 4) and shape[0] > 4:
             raise ValueError(f"pictures are [N, C, H, W], got {['N', *shape]}: use np.moveaxis(X, -1, 1)")
         return shape if len(shape) == 3 else (1, *shape)
+
+    def _picture_shape(self) -> tuple[int, ...]:
+        """The shape of the samples, if they are pictures."""
+        if len(self.in_shape_) != 3:
+            rows = f"image_shape with rows of {self.in_shape_[0]}"
+            raise ValueError(f"{type(self).__name__} takes pictures: give X as [N, C, H, W], or {rows}")
+        return self.in_shape_
 
     def _begin(self, arrays: list[NDArray[Any]]) -> None:
         """Make the networks, and whatever they take from the data."""
@@ -391,8 +395,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return torch.randperm(N, generator=torch.Generator().manual_seed(self._seed))[:n]
 
     def _schedule(self) -> Schedule:
-        rate = parse(self.learning_rate) if isinstance(self.learning_rate, str) else self.learning_rate
-        schedule = rate if callable(rate) else Constant(float(rate))
+        schedule = as_schedule(self.learning_rate)
         return Warmup(schedule, self.warmup) if self.warmup else schedule
 
     @contextmanager

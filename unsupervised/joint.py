@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from sandbox.training.fit import Schedule
 from sandbox.zoo.ema import follow
-from sandbox.zoo.given import Given, brings_weights
+from sandbox.zoo.given import Given
 from sandbox.zoo.names import build
 from unsupervised import augment, losses
-from unsupervised.autoencoder import FRAME, body_for, opened
-from unsupervised.base import TorchEstimator, mean_and_scale
+from unsupervised.autoencoder import FRAME
+from unsupervised.own_encoder import OwnEncoder
 
 LEAST_RANK, LEAST_SPREAD = 1.02, 0.02  # of embeddings, below which they have collapsed to a line or a point
 
@@ -41,7 +41,7 @@ class Projected(nn.Module):
 
 
 @dataclass(eq=False, repr=False)
-class Pretrained(TorchEstimator):
+class Pretrained(OwnEncoder):
     """What all have in common that learn features by a task of their own, and throw away what comes after the encoder.
 
     All other parameters, and the attributes, are those of `unsupervised.base.TorchEstimator`.
@@ -59,33 +59,6 @@ class Pretrained(TorchEstimator):
     n_features: int = 128
     learning_rate: float | str | Schedule = field(default="cos_1e-3", kw_only=True)
     batch_size: int = field(default=256, kw_only=True)
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **TorchEstimator._parameter_constraints,
-        "encoder": "no_validation",
-        "n_features": [Interval(Integral, 1, None, closed="left")],
-    }
-
-    def _checked(self, X: ArrayLike, y: ArrayLike | None = None, *, reset: bool = False) -> list[NDArray[Any]]:
-        if reset:  # and kept: opened from a file, an estimator has the specification of its encoder alone
-            self.as_given_ = brings_weights(self.encoder)
-        return super()._checked(X, y, reset=reset)
-
-    def _new_encoder(self) -> Any:
-        body = body_for(self.in_shape_, self.encoder)
-        if self.as_given_:
-            return opened(body, self.in_shape_)
-        shapes = {"in_shape": self.in_shape_, "out_features": self.n_features}
-        return build("latent_encoder", body=body, linear_path=False, activation="relu", **shapes)
-
-    def _start(self, x: Tensor) -> None:
-        if not self.as_given_:
-            self.model_.encoder.start(*mean_and_scale(x))
-
-    def _writable(self, name: str, value: Any) -> Any:
-        if name == "encoder" and brings_weights(value):  # its weights are in the model: the file may be gone one day
-            return self.model_.encoder.spec
-        return super()._writable(name, value)
 
 
 @dataclass(eq=False, repr=False)

@@ -68,12 +68,9 @@ class KeypointAutoencoder(Autoencoder):
         return False
 
     def _build(self) -> Coder:
-        if len(self.in_shape_) != 3:
-            kind = type(self).__name__
-            raise ValueError(f"{kind} takes pictures [N, C, H, W], or rows with image_shape=; got rows [N, D]")
         encoder = build(
             "latent_encoder",
-            in_shape=self.in_shape_,
+            in_shape=self._picture_shape(),
             out_features=self.n_components,
             body="keypoints",
             linear_path=False,

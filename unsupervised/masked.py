@@ -95,13 +95,8 @@ class MaskedAutoencoder(TorchEstimator):
     }
 
     def _build(self) -> MaskedCoder:
-        if len(self.in_shape_) != 3:
-            D = self.in_shape_[0]
-            raise ValueError(
-                f"MaskedAutoencoder takes pictures: give X as [N, C, H, W], or image_shape with rows of {D}"
-            )
         encoder = build(
-            "vit", in_shape=self.in_shape_, patch=self.patch, dim=self.dim, depth=self.depth, heads=self.heads
+            "vit", in_shape=self._picture_shape(), patch=self.patch, dim=self.dim, depth=self.depth, heads=self.heads
         )
         coder = MaskedCoder(encoder, self.decoder_dim, self.decoder_depth, heads=max(self.decoder_dim // 32, 1))
         if not 1 <= self._n_seen(coder) < coder.n_patches:

@@ -57,7 +57,7 @@ class RotationPrediction(Pretrained):
     """
 
     def _build(self) -> Answering:
-        _, H, W = picture_shape(self)
+        _, H, W = self._picture_shape()
         encoder = self._new_encoder()
         return Answering(encoder, nn.Linear(encoder.out_features, 4 if H == W else 2))
 
@@ -102,7 +102,7 @@ class Jigsaw(Pretrained):
     }
 
     def _build(self) -> Answering:
-        _, H, W = picture_shape(self)
+        _, H, W = self._picture_shape()
         if H % self.grid or W % self.grid:
             raise ValueError(f"grid={self.grid} must divide both sides of pictures of {H}x{W} pixels")
         encoder, ways = self._new_encoder(), unlike_permutations(self.grid**2, self.n_permutations)
@@ -223,15 +223,6 @@ class InverseDynamics(Pretrained):
 def told(scores: Tensor, labels: Tensor) -> Loss:
     """The cross-entropy of scores ``[B, K]`` and labels ``[B]``, and how many are right."""
     return losses.cross_entropy(scores, labels), {"accuracy": (scores.argmax(1) == labels).float().mean()}
-
-
-def picture_shape(estimator: Pretrained) -> tuple[int, ...]:
-    """The shape of an estimator's pictures; a ValueError if they are none."""
-    shape = estimator.in_shape_
-    if len(shape) != 3:
-        kind = type(estimator).__name__
-        raise ValueError(f"{kind} takes pictures: give X as [N, C, H, W], or image_shape with rows of {shape[0]}")
-    return shape
 
 
 def turns(x: Tensor) -> tuple[Tensor, Tensor]:

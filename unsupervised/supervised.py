@@ -1,25 +1,22 @@
 """A classifier and a regressor on any network of the zoo: to learn from labels, or fine-tune what learned without."""
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length, check_is_fitted
 from torch import Tensor, nn
 
 from sandbox.training.fit import Loss
-from sandbox.zoo.given import Given, brings_weights
-from sandbox.zoo.names import build
+from sandbox.zoo.given import Given
 from unsupervised import losses
-from unsupervised.autoencoder import body_for, opened
-from unsupervised.base import TorchEstimator, mean_and_scale
+from unsupervised.own_encoder import OwnEncoder
 
 
 class Headed(nn.Module):
@@ -46,7 +43,7 @@ class Headed(nn.Module):
 
 
 @dataclass(eq=False, repr=False)
-class Supervised(TorchEstimator):
+class Supervised(OwnEncoder):
     """What both have in common: an encoder, and a linear layer on its features.
 
     Parameters
@@ -65,10 +62,8 @@ class Supervised(TorchEstimator):
     n_features: int = 64
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **TorchEstimator._parameter_constraints,
-        "encoder": "no_validation",
+        **OwnEncoder._parameter_constraints,
         "freeze_encoder": ["boolean"],
-        "n_features": [Interval(Integral, 1, None, closed="left")],
     }
 
     def _n_outputs(self) -> int:
@@ -79,22 +74,13 @@ class Supervised(TorchEstimator):
         raise NotImplementedError
 
     def _build(self) -> Headed:
-        given = body_for(self.in_shape_, self.encoder)
-        if self.as_given_:
-            encoder = opened(given, self.in_shape_)
-        else:
-            shapes = {"in_shape": self.in_shape_, "out_features": self.n_features}
-            encoder = build("latent_encoder", body=given, linear_path=False, activation="relu", **shapes)
-        return Headed(encoder, self._n_outputs(), self.freeze_encoder)
+        return Headed(self._new_encoder(), self._n_outputs(), self.freeze_encoder)
 
-    def _start(self, x: Tensor) -> None:
-        if not self.as_given_:
-            self.model_.encoder.start(*mean_and_scale(x))
+    def _takes_as_given(self) -> bool:
+        return super()._takes_as_given() or self.freeze_encoder
 
     def _checked(self, X: ArrayLike, y: ArrayLike | None = None, *, reset: bool = False) -> list[NDArray[Any]]:
         (rows,) = super()._checked(X, reset=reset)
-        if reset:
-            self.as_given_ = brings_weights(self.encoder) or self.freeze_encoder
         if y is None:
             if reset:
                 raise ValueError(
@@ -109,11 +95,6 @@ class Supervised(TorchEstimator):
     def _outputs(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
         return self._in_batches(self.model_, self._checked(X)[0])
-
-    def _writable(self, name: str, value: Any) -> Any:
-        if name == "encoder" and brings_weights(value):  # its weights are in the model: the file may be gone one day
-            return self.model_.encoder.spec
-        return super()._writable(name, value)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

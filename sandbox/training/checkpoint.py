@@ -134,9 +134,24 @@ def load_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any
     ...     load_tensors(f"{folder}/w.safetensors", "example")
     ({'step': 7}, {'w': tensor([1., 1.])})
     """
-    try:
+    with opening(path, kind):
         return _read(Path(path), kind)
-    except Exception as error:  # a file can be wrong in every way: all of them are one error, the cause chained to it
+
+
+@contextmanager
+def opening(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Around what reads a file, or makes something of its record: whatever is wrong with either is one `FileError`.
+
+    Examples
+    --------
+    >>> with opening("w.safetensors", "example"):
+    ...     {}["step"]
+    Traceback (most recent call last):
+    sandbox.training.checkpoint.FileError: w.safetensors: 'step'; expected is a file of the kind example
+    """
+    try:
+        yield
+    except Exception as error:  # they can be wrong in every way; the cause is chained to it
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"{os.fspath(path)}: {reason}; expected is a file of the kind {kind}") from error
 

@@ -23,7 +23,7 @@ from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
 from sandbox.training.device import light_optimizers, medium_products, no_denormals, private_seed, threads
 from sandbox.training.device import precision as in_precision
 from sandbox.training.log import ProgressLine
-from sandbox.training.schedules import Constant
+from sandbox.training.schedules import as_schedule
 from sandbox.zoo.ema import EMA
 
 Loss = tuple[Tensor, dict[str, Tensor]]  # a scalar with graph, and detached metrics
@@ -173,7 +173,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int = 128,
-    learning_rate: float | Schedule = 1e-3,
+    learning_rate: float | str | Schedule = 1e-3,
     l1: float = 0.0,
     clip_norm: float | None = None,
     held_out: Tensor | None = None,
@@ -206,7 +206,7 @@ def fit(
         In all, those already done included.
     batch_size : int
         Of an epoch's batches none is larger, and none smaller by more than one sample.
-    learning_rate : float or schedule
+    learning_rate : float, str or schedule
         See `sandbox.training.schedules`.
     l1 : float
         Times the sign of each weight (vectors excepted), added to its gradient.
@@ -256,8 +256,8 @@ def fit(
     if held_out is not None:
         ids = ids[torch.isin(ids, held_out, invert=True)]
     N = len(ids)
-    schedule = learning_rate if callable(learning_rate) else Constant(learning_rate)
-    autocast = in_precision("fp32" if precision == MEDIUM else precision, device)
+    schedule = as_schedule(learning_rate)
+    autocast = _autocast(precision, device)
     sizes = _sizes(N, batch_size)
     if fitting.current is not None:
         model.load_state_dict(fitting.current)
@@ -357,6 +357,11 @@ def _step(fitting: Fitting, value: Tensor, l1: float, clip_norm: float | None) -
     fitting.optimizer.step()
 
 
+def _autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context of a loss: under `medium_products`, which is around the gradient, too, it casts nothing."""
+    return in_precision("fp32" if precision == MEDIUM else precision, device)
+
+
 def _check(total: Tensor) -> None:
     if not math.isfinite(float(total)):
         raise FloatingPointError(f"the loss was {float(total)}")
@@ -387,7 +392,7 @@ def evaluate(
     sums: dict[str, float] = {}
     ids = torch.arange(len(arrays[0])) if ids is None else ids
     try:
-        with private_seed(seed), in_precision("fp32" if precision == MEDIUM else precision, device):
+        with private_seed(seed), _autocast(precision, device):
             for some in ids.split(_sizes(len(ids), batch_size)):
                 value, metrics = loss(*(_take(array, some, device) for array in arrays))
                 for name, metric in ({"loss": value} | metrics).items():

@@ -125,6 +125,18 @@ SHORT_FORMS: dict[str, Callable[[float], Linear | Cosine | Step | Exponential]] 
 }
 
 
+def as_schedule(value: float | str | Callable[[float], float]) -> Callable[[float], float]:
+    """What a number, a text that `parse` reads, or a schedule stands for.
+
+    Examples
+    --------
+    >>> as_schedule("lin_1e-3"), as_schedule(3e-4)
+    (Linear(start=0.001, end=0.0), Constant(value=0.0003))
+    """
+    read = parse(value) if isinstance(value, str) else value
+    return read if callable(read) else Constant(float(read))
+
+
 def parse(text: str) -> float | Linear | Cosine | Step | Exponential:
     """Read a number, or a schedule in its short form.
 

@@ -13,17 +13,19 @@ The file's metadata has one entry, ``sandbox.zoo``, a JSON object:
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
+from sandbox.training.checkpoint import FileError, load_tensors, opening, save_tensors
 from sandbox.training.device import private_seed
 from sandbox.zoo.contracts import Decoder
 from sandbox.zoo.names import build, plain
 
 _KIND = "sandbox.zoo"
+IN_RUN = Path("model", "encoder.safetensors")  # where a run's folder has its encoder
 
 
 def save(module: nn.Module, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
@@ -78,7 +80,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     path : path-like
-        A file written by `save`.
+        A file written by `save`, or the folder of a run, whose encoder is then opened.
 
     Returns
     -------
@@ -97,16 +99,17 @@ def load(path: str | os.PathLike[str]) -> Any:
     Traceback (most recent call last):
     sandbox.training.checkpoint.FileError: no/such.safetensors: no such file; expected is a file of the kind sandbox.zoo
     """
+    if Path(path).is_dir():
+        if not (Path(path) / IN_RUN).is_file():
+            raise FileError(f"{os.fspath(path)}: no run with an encoder: there is no {IN_RUN} in it")
+        path = Path(path) / IN_RUN
     record, tensors = load_tensors(path, _KIND)
-    try:
+    with opening(path, _KIND):
         module = _skeleton(record["name"], record["kwargs"], tensors)
         if any(record[key] != shape for key, shape in _shapes(module).items()):
             raise ValueError("its record of shapes is not that of its model")
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the saved dtype stays
         module.preprocessing = record["preprocessing"]
-    except Exception as error:  # a record can be wrong in every way: all of them are one error, the cause chained to it
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"{os.fspath(path)}: {reason}; expected is a file of the kind {_KIND}") from error
     return module
 
 

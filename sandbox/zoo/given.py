@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from sandbox.zoo.files import load
-from sandbox.zoo.names import build, resolve
+from sandbox.zoo.names import ZOO, build, resolve
 
 Given = str | Path | dict[str, Any] | nn.Module
 
@@ -20,7 +20,7 @@ def from_given(network: Given, **kwargs: Any) -> Any:
     Parameters
     ----------
     network : str, Path, dict or nn.Module
-        A name of the zoo, a file made by ``zoo.save``, a specification ``{"name": ..., "kwargs": ...}``, or a module.
+        A name of the zoo, a file made by ``zoo.save`` or the folder of a run, a specification ``{"name": ..., "kwargs": ...}``, or a module.
     **kwargs
         To build it with, where it is built and its specification does not say otherwise.
 
@@ -70,8 +70,9 @@ def brings_weights(network: Given | None) -> bool:
 
 
 def is_file(network: str | Path) -> bool:
-    """Whether the word means a file, not a name of the zoo."""
-    return bool(Path(network).suffix) or "/" in str(network)
+    """Whether the word means a file, or a run's folder, not a name of the zoo."""
+    path = Path(network)
+    return bool(path.suffix) or "/" in str(network) or (str(network) not in ZOO and path.is_dir())
 
 
 def _specified(network: dict[str, Any]) -> str:

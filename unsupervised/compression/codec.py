@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sandbox.training.device import PRECISIONS, pick_device, private_seed
 from sandbox.training.fit import Fitting, Loss, Schedule, fit
-from sandbox.training.schedules import Constant, parse
 from unsupervised.compression.container import QUALITIES, Header, check_length, check_size, pack
 from unsupervised.compression.entropy import LARGEST, Coder, Decoder, Encoder, Meter
 from unsupervised.compression.exact import Exact, palette_of
@@ -187,14 +186,13 @@ class ImageCodec(Codec):
         with private_seed(seed):
             self.model_.start(cuts(STARTERS), self._lambdas)
 
-        rate = parse(self.learning_rate) if isinstance(self.learning_rate, str) else self.learning_rate
         fitting = fit(
             Fitting(self.model_),
             loss,
             [np.arange(self.crops)],
             epochs=self.max_iter,
             batch_size=self.batch_size,
-            learning_rate=rate if callable(rate) else Constant(float(rate)),
+            learning_rate=self.learning_rate,
             clip_norm=self.clip_norm,
             seed=seed,
             precision=self.precision,

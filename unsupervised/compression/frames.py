@@ -21,7 +21,6 @@ from torch import Tensor
 
 from sandbox.training.device import private_seed
 from sandbox.training.fit import Fitting, Loss, Schedule, fit
-from sandbox.training.schedules import Constant, parse
 from unsupervised.compression.codec import BIT, ImageCodec, pictures_of
 from unsupervised.compression.container import MAX_GROUP, QUALITIES, Header, check_length, pack
 from unsupervised.compression.entropy import Coder, Decoder, Encoder, Meter, Tables, counts_of
@@ -142,14 +141,13 @@ class FrameCodec(Codec):
             t = torch.randint(2, len(of), (len(ids),))
             return self._loss(of[t].detach(), of[t - 1].detach(), of[t - 2].detach())
 
-        rate = parse(self.learning_rate) if isinstance(self.learning_rate, str) else self.learning_rate
         fitting = fit(
             Fitting(self.model_),
             loss,
             [np.arange(self.samples)],
             epochs=self.max_iter,
             batch_size=self.batch_size,
-            learning_rate=rate if callable(rate) else Constant(float(rate)),
+            learning_rate=self.learning_rate,
             clip_norm=1.0,
             seed=seed,
             label=f"fitting {type(self).__name__}" if self.verbose else "",

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sandbox.training.checkpoint import FileError, load_tensors, save_tensors
+from sandbox.training.checkpoint import load_tensors, opening, save_tensors
 from sandbox.zoo.names import plain
 from unsupervised.compression.container import CorruptFile, Header, unpack
 from unsupervised.compression.entropy import Tables
@@ -43,11 +43,8 @@ class Codec(BaseEstimator):
             If there is no such file, it is damaged, or of another estimator. One line.
         """
         record, tensors = load_tensors(path, KIND)
-        try:
+        with opening(path, KIND):
             return cls._made_of(record, tensors)
-        except Exception as error:  # a record can be wrong in every way: all of them are one error
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise FileError(f"{os.fspath(path)}: {reason}; expected is a file of the kind {KIND}") from error
 
     @classmethod
     def _made_of(cls, record: dict[str, Any], tensors: dict[str, Tensor]) -> Self:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agents.checkpoint import load_agent, save_agent
     from agents.dqn import DQN
     from agents.evaluation import Evaluation, evaluate, interquartile_mean
+    from agents.eyes import encoder_of
     from agents.loop import NonFiniteError
     from agents.policies import ZooFeatures
     from agents.ppo import PPO
@@ -33,6 +34,7 @@ __all__ = [
     "NonFiniteError",
     "QLearning",
     "ZooFeatures",
+    "encoder_of",
     "evaluate",
     "interquartile_mean",
     "load_agent",
@@ -46,6 +48,7 @@ __getattr__, __dir__ = contents(
         "checkpoint": ("load_agent", "save_agent"),
         "dqn": ("DQN",),
         "evaluation": ("Evaluation", "evaluate", "interquartile_mean"),
+        "eyes": ("encoder_of",),
         "loop": ("NonFiniteError",),
         "policies": ("ZooFeatures",),
         "ppo": ("PPO",),

@@ -36,7 +36,7 @@ class A2C(OnPolicyLoop, stable_baselines3.A2C):
         An id, or one or many environments.
     learning_rate, n_steps, ..., device
         As in Stable-Baselines3, with its defaults; `ent_coef` may be a schedule, too.
-    encoder, freeze_encoder, n_envs, precision, mask_actions
+    encoder, freeze_encoder, encoder_learning_rate, n_envs, precision, mask_actions
         As for `agents.PPO`.
 
     Raises
@@ -85,12 +85,14 @@ class A2C(OnPolicyLoop, stable_baselines3.A2C):
         _init_setup_model: bool = True,
         encoder: str | Path | dict[str, Any] | nn.Module | None = None,
         freeze_encoder: bool = False,
+        encoder_learning_rate: float | Schedule | None = None,
         n_envs: int | None = None,
         precision: str = "fp32",
         mask_actions: bool = False,
     ):
         self.precision, self.mask_actions = precision, mask_actions
-        policy, policy_kwargs = with_eyes(policy, policy_kwargs, encoder, freeze_encoder)
+        learns = {"learning_rate": encoder_learning_rate}
+        policy, policy_kwargs = with_eyes(policy, policy_kwargs, encoder, freeze_encoder, **learns)
         super().__init__(
             policy,
             vecenv.by_id(env, n_envs),

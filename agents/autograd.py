@@ -12,10 +12,12 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
+from agents.auxiliary import AUGMENTATIONS
 from agents.masks import masked
 from agents.policies import Bytes, ZooFeatures
 from agents.rollout import Samples
 from sandbox.training.device import precision, rounded
+from sandbox.zoo.contracts import channels_last
 
 AT_ONCE = 256  # observations that frozen eyes look at together
 WORTH_ROUNDING = 64  # observations of a rollout, in which rounded weights gain what it takes to make them
@@ -33,20 +35,48 @@ class Autograd:
     """
 
     recurrent = False
+    augment: str | None = None
+    aux_coef = 1.0
+    learned_from: Any = None  # the observations of the last `forward`
     eyes: Any = None  # the features extractor with which to act, if not the policy's own
     _rounded: Any = None  # a copy of it with rounded weights
+    _looked: tuple[Any, Tensor] | None = None  # the last observations that frozen eyes looked at, and what they saw
 
     def __init__(self, policy: Any, precision_name: str, net: Any = None):
         self.policy, self.precision_name, self.net = policy, precision_name, net or policy
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
         self.pictures = isinstance(self.net, Bytes) and self.net.takes_bytes()
-        self.arrange: Any = self.net.encoder.arrange if self.pictures else None
+        self.aux_losses: list[Tensor] = []
+        self.learns()
+
+    def learns(self, augment: str | None = None, aux_coef: float = 1.0) -> None:
+        """Say what is done to pictures that are learned from, and what the encoder's other loss counts.
+
+        Parameters
+        ----------
+        augment : {None, "shift"}
+            DrQ's random shift (arXiv:2004.13649; of on-policy agents: arXiv:2004.14990).
+        aux_coef : float
+        """
+        self.augment, self.aux_coef = augment, aux_coef
+        self.arrange: Any = None
+        if self.pictures:  # those that are moved, or drawn, stay pictures: blocks of pixels can't be
+            plain = augment is not None or self.auxiliary is not None
+            self.arrange = channels_last if plain else self.net.encoder.arrange
+
+    @property
+    def auxiliary(self) -> Any:
+        """What the encoder learns beside the reward; None if it is nothing."""
+        return getattr(getattr(self.net, "features_extractor", None), "auxiliary", None)
 
     @property
     def frozen(self) -> bool:
-        """Whether both heads have the same eyes and these do not learn: what they see in a picture stays the same."""
+        """Whether all heads have the same eyes and these do not learn: what they see in a picture stays the same.
+
+        It is then kept in the place of the picture, and `forward` takes it.
+        """
         eyes: Any = getattr(self.net, "features_extractor", None)
-        return isinstance(eyes, ZooFeatures) and eyes.freeze and self.net.share_features_extractor
+        return isinstance(eyes, ZooFeatures) and eyes.freeze and getattr(self.net, "share_features_extractor", True)
 
     @property
     def acting_threads(self) -> int | None:
@@ -62,11 +92,14 @@ class Autograd:
         self.policy.set_training_mode(False)
         shared = getattr(self.net, "share_features_extractor", True)
         rounds = self.pictures and shared and rounded(self.precision_name, self.policy.device)
-        self.eyes = self._with_rounded_weights() if rounds and n_steps * n_envs >= WORTH_ROUNDING else None
+        pays = self.frozen or n_steps * n_envs >= WORTH_ROUNDING
+        self.eyes = self._with_rounded_weights() if rounds and pays else None
 
     def _with_rounded_weights(self) -> Any:
         """Round the weights once a rollout: at each step it would take longer than the products."""
         original = self.net.features_extractor
+        if self._rounded is not None and self.frozen:
+            return self._rounded
         if self._rounded is None:
             self._rounded = copy.deepcopy(original).requires_grad_(False).eval()
             for layer in self._rounded.modules():
@@ -79,10 +112,15 @@ class Autograd:
     def act(
         self, obs: Any, starts: np.ndarray | None = None, masks: np.ndarray | None = None
     ) -> tuple[Any, np.ndarray, Tensor, Tensor]:
-        """Observations ``[B, ...]`` -> themselves as tensors, actions, values ``[B, 1]``, log_probs ``[B]``."""
+        """Observations ``[B, ...]`` -> what is kept of them, actions, values ``[B, 1]``, log_probs ``[B]``.
+
+        They are kept as tensors, or what frozen eyes see in them.
+        """
         with torch.no_grad():
-            actions, values, log_probs = self._draw(*self._latents(self.inputs(obs), self.eyes), masks)
-        return obs_as_tensor(obs, self.policy.device), actions.cpu().numpy(), values, log_probs
+            seen = self.look(obs) if self.frozen else self._features(self.inputs(obs), self.eyes)
+            actions, values, log_probs = self._draw(*heads(self.policy, seen), masks)
+        kept = seen if self.frozen else obs_as_tensor(obs, self.policy.device)
+        return kept, actions.cpu().numpy(), values, log_probs
 
     def _draw(self, latent_pi: Tensor, latent_vf: Tensor, masks: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
         allowed = None if masks is None else torch.as_tensor(masks, device=self.policy.device)
@@ -95,15 +133,15 @@ class Autograd:
         """Actions ``[N, ...]`` for observations ``[N, ...]``, by the weights as they are now."""
         self.policy.set_training_mode(False)
         with torch.no_grad():
-            latent_pi, _ = self._latents(self.inputs(obs))
+            latent_pi, _ = heads(self.policy, self._features(self.inputs(obs)))
             actions = self.policy._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
         return actions.cpu().numpy().reshape(-1, *self.policy.action_space.shape)  # type: ignore[misc]
 
     def values(self, obs: Any, state: Any = None) -> np.ndarray:
         """V of observations ``[N, ...]`` -> ``[N]``."""
         with torch.no_grad():
-            latent_vf = self._latents(self.inputs(obs), self.eyes)[1]
-            return self.policy.value_net(latent_vf).flatten().cpu().numpy()
+            seen = self.look(obs) if self.frozen else self._features(self.inputs(obs), self.eyes)
+            return self.policy.value_net(heads(self.policy, seen)[1]).flatten().cpu().numpy()
 
     def inputs(self, obs: Any) -> Any:
         """Observations as the network takes them, uploaded once a rollout; pictures as bytes, arranged for its eyes.
@@ -115,20 +153,26 @@ class Autograd:
         arranged = self.arrange(obs)
         return arranged if self.policy.device.type == "cpu" else torch.as_tensor(arranged, device=self.policy.device)
 
-    def study(self, inputs: Any) -> Tensor:
-        """What frozen eyes see in `inputs` ``[N, ...]``, once for all epochs of an update; `forward` takes it then."""
-        with torch.no_grad():
-            some = (inputs[start : start + AT_ONCE] for start in range(0, len(inputs), AT_ONCE))
-            return torch.cat([self._features(part) for part in some])
+    def augmented(self, inputs: Any) -> Any:
+        """`inputs` as they are learned from: moved at random, if they are to be."""
+        if self.augment is None:
+            return inputs
+        moved = AUGMENTATIONS[self.augment](torch.as_tensor(inputs).permute(0, 3, 1, 2))
+        return moved.permute(0, 2, 3, 1)
+
+    def look(self, obs: Any) -> Tensor:
+        """What frozen eyes see in observations ``[N, ...]``: ``[N, D]``. Of the last ones it is remembered."""
+        if self._looked is None or self._looked[0] is not obs:
+            with torch.no_grad():
+                some = (obs[start : start + AT_ONCE] for start in range(0, len(obs), AT_ONCE))
+                seen = torch.cat([self._features(self.inputs(part), self.eyes) for part in some])
+            self._looked = obs, seen
+        return self._looked[1]
 
     def _features(self, inputs: Any, eyes: Any = None) -> Any:
         if self.pictures:
             inputs = torch.as_tensor(inputs).permute(0, 3, 1, 2)  # channels in front, but in memory last
         return features(self.policy, inputs, self.precision_name, eyes)
-
-    def _latents(self, inputs: Any, eyes: Any = None) -> tuple[Tensor, Tensor]:
-        """What the two heads see of `inputs`."""
-        return heads(self.policy, self._features(inputs, eyes))
 
     def array(self, rows: np.ndarray) -> Tensor:
         """Any other rows, likewise; actions as integers where they are discrete."""
@@ -151,6 +195,7 @@ class Autograd:
     def end_update(self) -> None:
         """The graph is done with."""
         self.outputs: list[Tensor] = []
+        self.learned_from = None
 
     def forward(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor]:
         """``log_probs [N], values [N], entropy [N]``, their graph kept for `backward`."""
@@ -161,7 +206,8 @@ class Autograd:
         return log_probs, values, entropy
 
     def _evaluate(self, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
-        seen = batch.obs if self.frozen else self._features(batch.obs)
+        self.learned_from = batch.obs
+        seen = batch.obs if self.frozen else self._features(self.augmented(batch.obs))
         return self._judge(*heads(self.policy, seen), batch)
 
     def _judge(self, latent_pi: Tensor, latent_vf: Tensor, batch: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -174,6 +220,19 @@ class Autograd:
         gradients = [by_log_probs, by_values, torch.full_like(by_values, by_entropy)]
         wanted = [i for i, output in enumerate(self.outputs) if output.requires_grad and (i < 2 or by_entropy)]
         torch.autograd.backward([self.outputs[i] for i in wanted], [gradients[i] for i in wanted])
+        self._learn_beside()
+
+    def _learn_beside(self) -> None:
+        """Add the gradient of the encoder's other loss, on the pictures of the last `forward`."""
+        if self.auxiliary is None:
+            return
+        pictures = self.learned_from
+        if self.pictures:
+            pictures = torch.as_tensor(pictures).permute(0, 3, 1, 2)
+        with precision(self.precision_name, self.policy.device):
+            loss = self.auxiliary(self.net.features_extractor.encoder, pictures)
+        (self.aux_coef * loss).backward()
+        self.aux_losses.append(loss.detach())
 
     def step(self, max_grad_norm: float) -> float:
         """One step of the policy's optimiser on the clipped gradient; returns its norm before clipping."""
@@ -184,6 +243,8 @@ class Autograd:
             if norm + 1e-6 > max_grad_norm:  # else it would multiply all of them by 1
                 clip.clip_grads_with_norm_(self.parameters, max_grad_norm, total)
             self.policy.optimizer.step()
+            if self.auxiliary is not None:
+                self.auxiliary.after_step(self.net.features_extractor.encoder)
         return norm
 
 

@@ -45,8 +45,8 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
     learning_rate, buffer_size, ..., device
         As in Stable-Baselines3, with its defaults. `n_steps` sums the rewards of so many steps before it bootstraps.
         Stacked pictures are stored a frame at a time (`agents.frames.FrameReplay`).
-    encoder, freeze_encoder, n_envs, precision
-        As for `agents.PPO`.
+    encoder, freeze_encoder, encoder_learning_rate, augment, aux_loss, aux_coef, n_envs, precision
+        As for `agents.PPO`. With a frozen encoder the replay keeps what it sees in the place of pictures.
     double : bool
         The online network chooses the next action, the target network says what it is worth (1509.06461).
     dueling : bool
@@ -117,6 +117,10 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
         _init_setup_model: bool = True,
         encoder: str | Path | dict[str, Any] | nn.Module | None = None,
         freeze_encoder: bool = False,
+        encoder_learning_rate: float | Schedule | None = None,
+        augment: str | None = None,
+        aux_loss: str | None = None,
+        aux_coef: float = 1.0,
         n_envs: int | None = None,
         precision: str = "fp32",
         double: bool = False,
@@ -138,6 +142,9 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
         self.precision, self.double, self.replay_path = precision, double, replay_path
         self.noisy, self.noise_steps = bool(noisy), noise_steps
         self.prioritized, self.priority_alpha, self.priority_beta = prioritized, priority_alpha, priority_beta
+        self.augment, self.aux_coef = augment, aux_coef
+        learns = {"learning_rate": encoder_learning_rate, "aux_loss": aux_loss, "augment": augment}
+        policy_kwargs = with_encoder(policy_kwargs, encoder, freeze_encoder, **learns)
         self._outside: float | None = None  # the part of the returns outside c51's support, a running mean
         head = {"c51": {"v_min": v_min, "v_max": v_max, "n_outputs": n_atoms}, "qr": {"n_outputs": n_quantiles}}
         switches = {"dueling": dueling, "noisy": noisy, "distributional": distributional}
@@ -166,7 +173,7 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
             max_grad_norm=max_grad_norm,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
-            policy_kwargs={**(with_encoder(policy_kwargs, encoder, freeze_encoder) or {}), **settings},
+            policy_kwargs={**(policy_kwargs or {}), **settings},
             verbose=verbose,
             seed=seed,
             device=device,
@@ -213,6 +220,7 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
         if not self._refilled():
             return
         self._update_learning_rate(self.policy.optimizer)
+        network.aux_coef = self.aux_coef
         head: Any = self.policy.q_net.head
         losses: list[Any] = []
         network.begin_update()
@@ -243,6 +251,7 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", float(sum(losses) / len(losses)))
+        self._log_aux_loss(network)
 
     def _refilled(self) -> bool:
         """Whether there is enough to learn from: an agent that was loaded begins with an empty replay."""

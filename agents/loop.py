@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
-from agents.policies import ZooFeatures
+from agents.policies import ZooEyes, ZooFeatures
 from agents.vecenv import GymVecEnv
 from sandbox.training.device import no_denormals, precision, threads
 
@@ -41,6 +42,8 @@ class Loop(BaseAlgorithm):
     """What stands around a faster loop, on-policy or off-policy."""
 
     precision = "fp32"
+    augment: str | None = None  # what is done to pictures before they are learned from
+    aux_coef = 1.0  # of what the encoder learns beside the reward
     train: Any  # the algorithm's own
     _network: Any = None  # the policy as the loop drives it
 
@@ -56,6 +59,8 @@ class Loop(BaseAlgorithm):
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
+        if self.augment is not None and not is_image_space(self.observation_space):
+            raise ValueError(f"augment={self.augment!r} is of pictures, bytes [C, H, W], and not of these observations")
         super()._setup_model()  # type: ignore[safe-super]
         precision(self.precision, self.device)  # refuses a wrong name now, not in `learn`
         self._network = None
@@ -71,9 +76,24 @@ class Loop(BaseAlgorithm):
         """The features extractor of what is trained."""
         return self.policy.features_extractor
 
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        super()._update_learning_rate(optimizers)
+        if isinstance(self.policy, ZooEyes) and self.policy.encoder_learning_rate is not None:
+            self.policy.set_encoder_rate(self._current_progress_remaining)
+            self.logger.record("train/encoder_learning_rate", self.policy.optimizer.param_groups[1]["lr"])
+
+    def _log_aux_loss(self, network: Any) -> None:
+        """The mean of the auxiliary losses since the last time, if there is one."""
+        found = getattr(network, "aux_losses", None)
+        if found:
+            self.logger.record("train/aux_loss", float(torch.stack(found).mean()))
+            found.clear()
+
     def learn(self, *args: Any, **kwargs: Any) -> Any:
         path = self.fast_path
         if not path:
+            if self.augment is not None or getattr(self.policy, "aux_loss", None) is not None:
+                raise ValueError(f"augment and aux_loss need a loop of this project, and here is {path}")
             return super().learn(*args, **kwargs)  # type: ignore[safe-super]
         with threads(1 if path.kind == "by hand" else None), no_denormals(), _unchecked_distributions():
             return super().learn(*args, **kwargs)  # type: ignore[safe-super]

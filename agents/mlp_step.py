@@ -127,6 +127,7 @@ class MLPStep(FlatWeights):
     """
 
     recurrent = False
+    frozen = False
     acting_threads: int | None = None  # it all runs on one
 
     def __init__(

@@ -24,8 +24,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.frames import FrameReplay, check_room, zeros_in_file
 from agents.loop import Loop, as_batch
 from agents.memory import OWN, Batch, Priorities, asked, draw, read
+from agents.policies import ZooFeatures, as_encoder, seen_space
 from agents.vecenv import GymVecEnv, Step, frames_in, lean_step
-from sandbox.training.device import threads
+from sandbox.training.device import private_seed, threads
 
 AT_ONCE = 8e6  # bytes of observations that are read for several minibatches together
 WORTH_SAYING = 1e9  # bytes of a replay
@@ -38,6 +39,7 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
     priority_alpha, priority_beta = 0.6, 0.4
     replay_path: str | Path | None = None
     _priorities: Priorities | None = None
+    _keeps_seen = False  # the replay has what frozen eyes see in the place of observations
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_priorities"]
@@ -67,7 +69,11 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
         space, kwargs = self.observation_space, dict(self.replay_buffer_kwargs)
         channels = frames_in(self.env) if self.env is not None else None
         wanted = self.replay_buffer_class is FrameReplay
-        frames = wanted or (channels and not self.optimize_memory_usage and self.replay_buffer_class is None)
+        seen = None if wanted else self._seen_by_frozen_eyes()
+        self._keeps_seen, space = seen is not None, space if seen is None else seen
+        frames = wanted or (
+            channels and not self._keeps_seen and not self.optimize_memory_usage and self.replay_buffer_class is None
+        )
         if frames:
             kwargs = {"frame_channels": channels or 1, **kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
             if self.replay_path is not None:
@@ -78,13 +84,31 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
         else:
             needed = plain_bytes(self.buffer_size, space, self.optimize_memory_usage, self.replay_path is not None)
         if needed > WORTH_SAYING or self.verbose > 0:
-            each = "each frame once" if frames else "observations twice"
+            each = "each frame once" if frames else "what is seen, twice" if self._keeps_seen else "observations twice"
             print(f"replay of {self.buffer_size:,} transitions: {needed / 1e9:.2f} GB of memory ({each})")
         check_room(needed, f"a replay of {self.buffer_size:,} transitions")
         if frames:
             self.replay_buffer = FrameReplay(
                 self.buffer_size, space, self.action_space, device=self.device, n_envs=self.n_envs, **kwargs
             )
+        elif self._keeps_seen:
+            kind: Any = ReplayBuffer
+            if self.n_steps > 1:
+                kind, kwargs = NStepReplayBuffer, {**kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+            kwargs["optimize_memory_usage"] = self.optimize_memory_usage
+            self.replay_buffer = kind(
+                self.buffer_size, space, self.action_space, device=self.device, n_envs=self.n_envs, **kwargs
+            )
+
+    def _seen_by_frozen_eyes(self) -> spaces.Box | None:
+        """The space of what frozen eyes see, which can be kept in the place of observations; None if it can't be."""
+        kwargs = self.policy_kwargs.get("features_extractor_kwargs") or {}
+        ours = self.policy_class in self.policy_aliases.values()  # a user's own may look anew at each minibatch
+        eyes = self.policy_kwargs.get("features_extractor_class") is ZooFeatures
+        if not (ours and eyes and kwargs.get("freeze")) or self._vec_normalize_env is not None:
+            return None
+        with private_seed():
+            return seen_space(as_encoder(kwargs["encoder"], self.observation_space))
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
         """As in Stable-Baselines3: unpickled, which can run code. Priorities are not in it: all begin alike."""
@@ -121,7 +145,12 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
             )
 
     def _with_inputs(self, batch: Batch) -> tuple[Batch, Any, Any]:
-        return batch, self._network.inputs(batch.obs), self._network.inputs(batch.next_obs)
+        network = self._network
+        take_in = network.array if self._keeps_seen else network.look if network.frozen else network.inputs
+        inputs, next_inputs = take_in(batch.obs), take_in(batch.next_obs)
+        if self.augment is not None:
+            inputs, next_inputs = network.augmented(inputs), network.augmented(next_inputs)
+        return batch, inputs, next_inputs
 
     # -- act and store ------------------------------------------------------------------------------------------------
 
@@ -236,7 +265,10 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
                         rows[i] = final_obs[key]
                 else:
                     next_obs[i] = final_obs
-        stored: tuple[Any, ...] = (self._last_original_obs, next_obs, buffer_action, reward_, dones, infos)
+        before: Any = self._last_original_obs
+        if self._keeps_seen:
+            before, next_obs = self._seen(self._last_obs, new_obs, next_obs, ends)
+        stored: tuple[Any, ...] = (before, next_obs, buffer_action, reward_, dones, infos)
         inner = None if self.env is None else self.env.unwrapped
         if isinstance(inner, GymVecEnv) and inner.phantom.any() and replay_buffer.size():
             stored = _again(replay_buffer, inner.phantom, *stored)
@@ -244,6 +276,17 @@ class OffPolicyLoop(Loop, OffPolicyAlgorithm):
         self._last_obs = new_obs
         if normalizer is not None:
             self._last_original_obs = new_original
+
+    def _seen(self, obs: Any, new_obs: Any, next_obs: Any, ends: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """What frozen eyes see before a step and after it, ``[B, D]`` each; they look at each observation once."""
+        look = self._network.look
+        before = look(obs).numpy(force=True)
+        last = look(next_obs[ends]).numpy(force=True) if ends else None
+        after = look(new_obs).numpy(force=True)  # which is what is acted on next
+        if last is not None:
+            after = after.copy()
+            after[ends] = last
+        return before, after
 
 
 def plain_bytes(buffer_size: int, space: spaces.Space, once: bool, in_file: bool = False) -> int:

@@ -18,6 +18,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -27,6 +28,7 @@ from agents.in_turn import InTurn
 from agents.loop import FastPath, Loop, as_batch, overridden
 from agents.masks import checked, masks_from, n_choices
 from agents.mlp_step import MLPStep
+from agents.policies import seen_space
 from agents.recurrent import Recollection, Remembering, carry, predict
 from agents.returns import gae
 from agents.rollout import Samples
@@ -49,6 +51,7 @@ class Network(Protocol):
     """How the loop drives a policy: in numpy (`MLPStep`) or in torch (`Autograd`), whose arrays these are."""
 
     recurrent: bool
+    frozen: bool  # what is kept of an observation is what frozen eyes see in it
     acting_threads: Any  # how many are worth it for one step; None is as many as there are
 
     def fits(self, policy: Any) -> bool: ...
@@ -176,6 +179,7 @@ class OnPolicyLoop(Loop, OnPolicyAlgorithm):
             kind: Any = Recollection if isinstance(self.policy, Remembering) else Autograd
             network = before if type(before) is kind and before.fits(self.policy) else kind(self.policy, self.precision)
             network.precision_name, self._network = self.precision, network
+            network.learns(self.augment, self.aux_coef)
         if self._network is not before:
             carry(before, self._network)
         return self._network
@@ -189,6 +193,9 @@ class OnPolicyLoop(Loop, OnPolicyAlgorithm):
         if self.ent_coef_schedule is not None:  # of what is learned from this rollout
             self.ent_coef = self.ent_coef_schedule(self._current_progress_remaining)
         network, next_step = self._choose_network(), self._next_step_envs(env)
+        frozen = network is not None and network.frozen
+        keeps = seen_space(self._eyes().encoder) if frozen else self.observation_space
+        rollout_buffer.observation_space, rollout_buffer.obs_shape = keeps, get_obs_shape(keeps)  # of its next reset
         if network is None:
             if self.mask_actions or self.whole_episodes or isinstance(self.policy, Remembering):
                 what = "mask_actions=True" if self.mask_actions else type(self).__name__
@@ -266,9 +273,8 @@ class OnPolicyLoop(Loop, OnPolicyAlgorithm):
                         cut_off.append(final_obs)
                         if network.recurrent:
                             held.append(network.state[:, i])  # type: ignore[attr-defined]
-            _remember(
-                rollout_buffer, n_steps, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs
-            )
+            kept: Any = obs_tensor.numpy(force=True) if network.frozen else self._last_obs
+            _remember(rollout_buffer, n_steps, kept, actions, rewards, self._last_episode_starts, values, log_probs)
             if self.whole_episodes:
                 valid[n_steps] &= in_first
                 in_first &= ~dones
@@ -314,9 +320,8 @@ class OnPolicyLoop(Loop, OnPolicyAlgorithm):
         fields = ("observations", "actions", "values", "log_probs", "advantages", "returns")
         # Flat already if somebody has called the buffer's `get`.
         flat = {name: _flatten(getattr(buffer, name), keep, buffer.generator_ready) for name in fields}
-        obs, actions = network.inputs(flat["observations"]), flat["actions"]
-        if isinstance(network, Autograd) and network.frozen:
-            obs = network.study(obs)
+        obs = (network.array if network.frozen else network.inputs)(flat["observations"])
+        actions = flat["actions"]
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions[:, 0]
         floats = {name: network.array(flat[name].reshape(-1)) for name in fields[2:]}

@@ -21,10 +21,12 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from agents.auxiliary import AUGMENTATIONS, LOSSES, auxiliary_for
 from sandbox import zoo
 from sandbox.training.device import light_optimizers, private_seed
+from sandbox.training.schedules import as_schedule
 from sandbox.zoo import given
-from sandbox.zoo.contracts import Decoder, Encoder, Recurrent, Sequence, scaled
+from sandbox.zoo.contracts import Decoder, Encoder, Recurrent, Sequence, check_choice, scaled
 
 # SB3 names activations by class, the zoo by word (which `activation_fn` may be, too). Any other keeps SB3's own towers.
 ACTIVATIONS = {
@@ -145,6 +147,17 @@ def observed_shape(space: gym.Space) -> tuple[int, ...]:
     return tuple(space.shape) if isinstance(space, spaces.Box) else (get_flattened_obs_dim(space),)
 
 
+def seen_space(eyes: Any) -> spaces.Box:
+    """Of what an encoder sees: ``[D]`` floats.
+
+    Examples
+    --------
+    >>> seen_space(zoo.build("mlp", in_shape=(4,), out_features=3)).shape
+    (3,)
+    """
+    return spaces.Box(-np.inf, np.inf, (int(eyes.out_features),), np.float32)
+
+
 def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Space) -> nn.Module:
     """The encoder that a name, a file, a specification or a module stands for, checked against the observations.
 
@@ -188,7 +201,25 @@ def as_encoder(encoder: str | Path | dict[str, Any] | nn.Module, space: gym.Spac
     takes = tuple(getattr(module, "in_shape", shape))
     if takes != shape:
         raise ValueError(f"the encoder takes inputs of shape {takes}, but the observations have shape {shape}")
+    _check_type(module, space)
     return module
+
+
+def _check_type(encoder: nn.Module, space: gym.Space) -> None:
+    """Raise a ValueError if an encoder that says what it learned from learned from other numbers than these."""
+    learned = (getattr(encoder, "preprocessing", None) or {}).get("dtype")
+    pixels = space.dtype == np.uint8 and isinstance(space, spaces.Box)
+    shares = not isinstance(space, spaces.Box) or bool((space.low >= 0).all() and (space.high <= 1).all())
+    if learned == "uint8" and not (pixels or shares):
+        raise ValueError(
+            "the encoder learned from pixels (bytes, which count from 0 to 1), but the observations are "
+            f"{space.dtype} from {space.low.min():g} to {space.high.max():g}: let it learn from such observations"  # type: ignore[attr-defined]
+        )
+    if learned == "float32" and pixels:
+        raise ValueError(
+            "the encoder learned from floats as they are, but the observations are pixels (bytes, which count from 0 "
+            "to 1): let it learn from bytes"
+        )
 
 
 def kind_of(encoder: str | Path | dict[str, Any] | nn.Module) -> type:
@@ -210,21 +241,51 @@ def kind_of(encoder: str | Path | dict[str, Any] | nn.Module) -> type:
     return kind
 
 
-def with_encoder(policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: bool) -> dict[str, Any] | None:
+def with_encoder(
+    policy_kwargs: dict[str, Any] | None,
+    encoder: Any,
+    freeze: bool,
+    learning_rate: Any = None,
+    aux_loss: str | None = None,
+    augment: str | None = None,
+) -> dict[str, Any] | None:
     """`policy_kwargs` with an encoder as the policy's features extractor.
 
     An encoder that is trained is the body shared by two linear heads; over a frozen one policy and value function keep
     towers of their own, for they alone can learn. ``policy_kwargs["net_arch"]`` decides otherwise.
+
+    Parameters
+    ----------
+    policy_kwargs : dict, optional
+    encoder : str, Path, dict or nn.Module, optional
+    freeze : bool
+    learning_rate : float, str or schedule, optional
+        Of the encoder alone.
+    aux_loss : {None, "contrastive", "reconstruction"}
+        Without an encoder that of the zoo's ``nature_cnn``.
+    augment : {None, "shift"}
     """
+    check_choice("augment", augment, (None, *AUGMENTATIONS))
+    check_choice("aux_loss", aux_loss, (None, *LOSSES))
+    if encoder is None and aux_loss is not None:
+        encoder = "nature_cnn"
+    learns = {"encoder_learning_rate": learning_rate, "aux_loss": aux_loss}
+    learns = {name: value for name, value in learns.items() if value is not None}
+    if freeze and (learns or augment):
+        name = "augment" if augment else next(iter(learns))
+        raise ValueError(f"{name}= goes with an encoder that learns, and freeze_encoder=True keeps it as it is")
     if encoder is None:
         if freeze:
             raise ValueError("freeze_encoder=True needs encoder=: there is nothing to freeze")
+        if learns:
+            raise ValueError("encoder_learning_rate= needs encoder=: it is that encoder's own")
         return policy_kwargs
     if policy_kwargs and "features_extractor_class" in policy_kwargs:
         raise ValueError("give encoder= or policy_kwargs['features_extractor_class'], not both")
     return {
         **({} if freeze else {"net_arch": []}),
         **(policy_kwargs or {}),
+        **learns,
         "features_extractor_class": ZooFeatures,
         "features_extractor_kwargs": {"encoder": encoder, "freeze": freeze},
     }
@@ -254,7 +315,26 @@ class Bytes(sb3.BasePolicy):
 
 
 class ZooEyes(sb3.BasePolicy):
-    """Mixed into a policy of SB3, it sees by a network of the zoo and steps Adam in one fused operation."""
+    """Mixed into a policy of SB3, it sees by a network of the zoo and steps Adam in one fused operation.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in Stable-Baselines3.
+    encoder_learning_rate : float, str or schedule, optional
+        Of the encoder alone, which is then a group of its own in the optimiser.
+    aux_loss : {None, "contrastive", "reconstruction"}
+        What the encoder learns beside the reward, see `agents.auxiliary`.
+    """
+
+    def __init__(self, *args: Any, encoder_learning_rate: Any = None, aux_loss: str | None = None, **kwargs: Any):
+        self.encoder_learning_rate, self.aux_loss = encoder_learning_rate, aux_loss
+        super().__init__(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {"encoder_learning_rate": self.encoder_learning_rate, "aux_loss": self.aux_loss}
+        given = {name: value for name, value in own.items() if value is not None}
+        return {**super()._get_constructor_parameters(), **given}
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         if isinstance(self.optimizer_class, str):
@@ -265,11 +345,30 @@ class ZooEyes(sb3.BasePolicy):
             self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
         with light_optimizers():
             super()._build(lr_schedule)  # type: ignore[misc]
+        if self.encoder_learning_rate is not None:
+            self._group_encoder()
+
+    def _group_encoder(self) -> None:
+        """Give the encoder's weights a group of their own in the optimiser, whose rate `set_encoder_rate` sets."""
+        (group,) = self.optimizer.param_groups
+        own = {id(p) for part in self.modules() if isinstance(part, ZooFeatures) for p in part.encoder.parameters()}
+        eyes = [p for p in group["params"] if id(p) in own]
+        group["params"] = [p for p in group["params"] if id(p) not in own]
+        self.optimizer.add_param_group({**{k: v for k, v in group.items() if k != "params"}, "params": eyes})
+        self.set_encoder_rate(1.0)
+
+    def set_encoder_rate(self, progress_remaining: float) -> None:
+        """Set the encoder's learning rate, where it has its own."""
+        if self.encoder_learning_rate is not None:
+            self.optimizer.param_groups[1]["lr"] = as_schedule(self.encoder_learning_rate)(progress_remaining)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         if self.features_extractor_class is torch_layers.NatureCNN:
             return NatureCNN(self.observation_space, **self.features_extractor_kwargs)
-        return super().make_features_extractor()
+        extractor = super().make_features_extractor()
+        if self.aux_loss is not None:
+            extractor.auxiliary = auxiliary_for(self.aux_loss, extractor.encoder)  # its weights are learned, too
+        return extractor
 
 
 class ZooNetworks(ZooEyes, sb3.ActorCriticPolicy):

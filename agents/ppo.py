@@ -39,11 +39,22 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
     learning_rate, n_steps, ..., device
         As in Stable-Baselines3, with its defaults; `ent_coef` may be a schedule, too.
     encoder : str, Path, dict or nn.Module, optional
-        What sees: a name of the zoo, a file made by ``zoo.save``, or a module. See `agents.policies.as_encoder`. One
-        for sequences (``"lstm"``, ``"gru"``, ``"rnn"``, ``"transformer"``) gives the agent a memory; see
-        `agents.recurrent.as_memory`. A minibatch then holds whole sequences, of at most `batch_size` steps.
+        What sees: a name of the zoo, a file made by ``zoo.save``, the folder of a run, or a module. See
+        `agents.policies.as_encoder`. One for sequences (``"lstm"``, ``"gru"``, ``"rnn"``, ``"transformer"``) gives the
+        agent a memory; see `agents.recurrent.as_memory`. A minibatch then holds whole sequences, of at most
+        `batch_size` steps.
     freeze_encoder : bool
-        Keep the encoder's weights as they are, in evaluation mode.
+        Keep the encoder's weights as they are, in evaluation mode. It then looks at each observation once: rollouts
+        keep what it sees.
+    encoder_learning_rate : float or schedule, optional
+        Of the encoder alone, such as a tenth of `learning_rate` where it has learned before.
+    augment : {None, "shift"}
+        What pictures are learned from: "shift" moves them by up to four pixels each time (DrQ, 2004.13649; 2004.14990).
+    aux_loss : {None, "contrastive", "reconstruction"}
+        What the encoder learns beside the reward, from the same minibatches: to tell pictures apart (CURL, 2004.04136),
+        or to draw them (1910.01741). Without `encoder` it is the zoo's ``nature_cnn``.
+    aux_coef : float
+        What that counts.
     n_envs : int, optional
         With an id: how many environments to make. This project's ids step all of them at once.
     precision : {"fp32", "bf16", "auto"}
@@ -102,6 +113,10 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         _init_setup_model: bool = True,
         encoder: str | Path | dict[str, Any] | nn.Module | None = None,
         freeze_encoder: bool = False,
+        encoder_learning_rate: float | Schedule | None = None,
+        augment: str | None = None,
+        aux_loss: str | None = None,
+        aux_coef: float = 1.0,
         n_envs: int | None = None,
         precision: str = "fp32",
         mask_actions: bool = False,
@@ -109,7 +124,9 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
         if n_epochs < 1:
             raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
         self.precision, self.mask_actions = precision, mask_actions
-        policy, policy_kwargs = with_eyes(policy, policy_kwargs, encoder, freeze_encoder)
+        self.augment, self.aux_coef = augment, aux_coef
+        learns = {"learning_rate": encoder_learning_rate, "aux_loss": aux_loss, "augment": augment}
+        policy, policy_kwargs = with_eyes(policy, policy_kwargs, encoder, freeze_encoder, **learns)
         super().__init__(
             policy,
             vecenv.by_id(env, n_envs),
@@ -201,6 +218,7 @@ class PPO(OnPolicyLoop, stable_baselines3.PPO):
             "clip_range": clip_range,
         }.items():
             self.logger.record(f"train/{name}", float(value))
+        self._log_aux_loss(network)
         if clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", clip_range_vf)
         if hasattr(self.policy, "log_std"):

@@ -220,7 +220,7 @@ class Explorer:
 
     def __init__(self, network: Any, agent: PQN):
         self.network, self.agent = network, agent
-        self.acting_threads = network.acting_threads
+        self.acting_threads, self.frozen = network.acting_threads, network.frozen
         self.prepare, self.greedy, self.hush = network.prepare, network.greedy, network.hush
         self.fits, self.begin_rollout, self.inputs = network.fits, network.begin_rollout, network.inputs
         self.array, self.begin_update, self.end_update = network.array, network.begin_update, network.end_update
@@ -228,13 +228,13 @@ class Explorer:
     def act(
         self, obs: Any, starts: Any = None, masks: Any = None
     ) -> tuple[Any, np.ndarray, torch.Tensor, torch.Tensor]:
-        """Observations of B -> themselves, actions, V ``[B, 1]``; the log-probabilities ``[B]`` mean nothing here."""
+        """Observations of B -> what is kept of them, actions, V ``[B, 1]``; the log-probabilities mean nothing here."""
         q = self.network.q_values(obs)
         n, n_actions = q.shape
         coins, random = np.random.random(n), np.random.randint(0, n_actions, n)  # noqa: NPY002
         actions = epsilon_greedy(q.argmax(1), random, coins, self.agent.exploration_rate)
-        seen = obs_as_tensor(obs, torch.device("cpu"))
-        return seen, actions, torch.from_numpy(q.max(1))[:, None], torch.zeros(n)
+        kept = self.network.look(obs) if self.frozen else obs_as_tensor(obs, torch.device("cpu"))
+        return kept, actions, torch.from_numpy(q.max(1))[:, None], torch.zeros(n)
 
     def values(self, obs: Any, state: Any = None) -> np.ndarray:
         """V of observations of N -> ``[N]``."""

@@ -58,7 +58,10 @@ class QAgent(Loop):
             self._network = None
         else:
             by_numpy = path.kind == "by hand"
-            self._network = self._driven(by_hand.q_network(policy) if by_numpy else QAutograd(policy, self.precision))  # type: ignore[arg-type]
+            network: Any = by_hand.q_network(policy) if by_numpy else QAutograd(policy, self.precision)  # type: ignore[arg-type]
+            if isinstance(network, QAutograd):
+                network.learns(self.augment, self.aux_coef)
+            self._network = self._driven(network)
             self._network.precision_name = self.precision
         return self._network
 

@@ -59,7 +59,8 @@ class QAutograd(Autograd):
         with torch.no_grad():
             # Of few observations the rounding would take longer than it saves.
             name = self.precision_name if self.eyes is not None else "fp32"
-            outputs = self._outputs(self.online, self.inputs(obs), self.eyes, name)
+            inputs = self.look(obs) if self.frozen else self.inputs(obs)
+            outputs = self._outputs(self.online, inputs, self.eyes, name)
             return self.online.head.q_values(outputs).cpu().numpy()
 
     def greedy(self, obs: Any) -> np.ndarray:
@@ -79,6 +80,7 @@ class QAutograd(Autograd):
 
     def forward(self, inputs: Any) -> Tensor:  # type: ignore[override]
         """The same with its graph, kept for `backward`."""
+        self.learned_from = inputs
         self.outputs = [self._outputs(self.online, inputs)]
         return self.outputs[0].detach()
 
@@ -89,12 +91,21 @@ class QAutograd(Autograd):
         gradient[self.rows(len(actions)), actions] = by_outputs
         self.forget()
         outputs.backward(gradient)
+        self._learn_beside()
+
+    def _features(self, inputs: Any, eyes: Any = None) -> Tensor:
+        return self._seen_by(self.online, inputs, eyes, self.precision_name)
 
     def _outputs(self, net: QNetwork, inputs: Any, eyes: Any = None, precision_name: str | None = None) -> Tensor:
+        """Of `inputs`, which frozen eyes have looked at already."""
+        seen = inputs if self.frozen else self._seen_by(net, inputs, eyes, precision_name or self.precision_name)
+        return net.outputs_of(seen)
+
+    def _seen_by(self, net: QNetwork, inputs: Any, eyes: Any, precision_name: str) -> Tensor:
         eyes = eyes or net.features_extractor
-        with precision(precision_name or self.precision_name, self.policy.device):
+        with precision(precision_name, self.policy.device):
             if self.pictures:
                 features = eyes(torch.as_tensor(inputs).permute(0, 3, 1, 2))  # channels in front, but in memory last
             else:
                 features = net.extract_features(inputs, eyes)
-        return net.outputs_of(features.float())
+        return features.float()

@@ -30,6 +30,7 @@ class QStep(FlatWeights):
     """
 
     acting_threads: int | None = None  # it all runs on one
+    frozen = False
 
     def __init__(self, policy: Any, columns: Columns):
         self.columns, self.made_from = columns, (policy, columns)

@@ -71,8 +71,12 @@ def as_memory(memory: Any, in_features: int) -> Recurrent:
     return Window(module) if isinstance(module, Sequence) else module
 
 
-def with_eyes(policy: Any, policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: bool) -> tuple[Any, Any]:
+def with_eyes(
+    policy: Any, policy_kwargs: dict[str, Any] | None, encoder: Any, freeze: bool, **learns: Any
+) -> tuple[Any, Any]:
     """Policy and `policy_kwargs` with an encoder: as the features extractor, or as the memory if it is recurrent.
+
+    Of the former `learns` has what `agents.policies.with_encoder` takes.
 
     Raises
     ------
@@ -80,7 +84,10 @@ def with_eyes(policy: Any, policy_kwargs: dict[str, Any] | None, encoder: Any, f
         If the policy is one that can't take it.
     """
     if encoder is None or not remembers(encoder):
-        return policy, with_encoder(policy_kwargs, encoder, freeze)
+        return policy, with_encoder(policy_kwargs, encoder, freeze, **learns)
+    for name, value in learns.items():
+        if value is not None:
+            raise ValueError(f"{name}={value!r} goes with an encoder of observations, and {encoder!r} is a memory")
     by_class = {POLICIES[name]: remembering for name, remembering in REMEMBERING.items()}
     remembering = {**REMEMBERING, **by_class}.get(policy)
     if remembering is None:

@@ -44,7 +44,7 @@ from sandbox.training.log import MetricsCSV, ProgressLine
 
 ROWS = 200  # of metrics tell a curve
 EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
-SCHEDULES = {"learning_rate", "clip_range", "clip_range_vf", "ent_coef"}
+SCHEDULES = {"learning_rate", "encoder_learning_rate", "clip_range", "clip_range_vf", "ent_coef"}
 
 
 def build(algorithm: type, config: dict[str, Any], envs: VecEnv) -> Any:

@@ -95,6 +95,8 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Epochs done.
     loss_curve_ : list of float
         The mean loss of each epoch, errors in units of the data's standard deviation.
+    history_ : list of dict
+        Of each epoch all metrics: the loss, what else the estimator tells of itself, the same on samples held out.
     validation_curve_ : list of float
         With `early_stopping`, the loss on the samples held out.
     stopped_ : str
@@ -255,6 +257,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def encoder_(self) -> Any:
         """The encoder of the zoo that gives the features."""
         check_is_fitted(self, "model_")
+        self.model_.encoder.preprocessing = self.preprocessing_  # for whoever saves it, or sees by it
         return self.model_.encoder
 
     @property
@@ -281,6 +284,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             X = np.asarray(X).reshape(shape[0], -1)
         rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], order="C")
         if reset:
+            self.preprocessing_ = {"dtype": "uint8" if rows.dtype == np.uint8 else "float32"}
             given = tuple(map(int, shape[1:])) if len(shape) > 2 else None
             self.in_shape_: tuple[int, ...] = self._sample_shape(given, rows.shape[1])
         return [rows]
@@ -359,6 +363,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 missing_ok=True
             )  # or the next fit, of other samples perhaps, would go on from it
         self.n_iter_, self.stopped_ = fitting.epoch, fitting.stopped
+        self.history_ = [dict(row) for row in fitting.history]
         self.loss_curve_ = [row["loss"] for row in fitting.history]
         self.validation_curve_ = [row["held_out_loss"] for row in fitting.history if "held_out_loss" in row]
         return self

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sandbox.training.losses import info_nce, several
+
 
 def mse(x_hat: Tensor, x: Tensor) -> Tensor:
     """Mean squared error over all values: ``mean (x_hat - x)²``.
@@ -186,26 +188,11 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     >>> nt_xent(torch.eye(2), torch.eye(2), temperature=1.0)  # log (e + 1 + 1) - 1
     tensor(0.5514)
     """
-    B = _several(z1, z2)
+    B = several(z1, z2)
     z = F.normalize(torch.cat([z1, z2]), dim=1)
     scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
     partners = torch.arange(2 * B, device=z.device).roll(B)
     return F.cross_entropy(scores, partners)
-
-
-def info_nce(scores: Tensor) -> Tensor:
-    """Cross-entropy of scores whose first B columns belong to the B rows, one each: ``[B, B or more] -> []``.
-
-    Rows are queries; each other column is a key that does not belong to the row (van den Oord et al.,
-    arXiv:1807.03748, equation 4).
-
-    Examples
-    --------
-    >>> info_nce(torch.zeros(2, 4))  # log 4: chance
-    tensor(1.3863)
-    """
-    _several(scores)
-    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
 def queue_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = 0.2) -> Tensor:
@@ -256,7 +243,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, weight: float = 5e-3) -> Tensor:
     >>> barlow_twins(z, z).item(), barlow_twins(z, z[:, [1, 0]], weight=0.25).item()  # 1 + 1 + (1 + 1) / 4
     (0.0, 2.5)
     """
-    B = _several(z1, z2)
+    B = several(z1, z2)
     first, second = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-12).sqrt() for z in (z1, z2))
     C = first.T @ second / B
     agree = C.diagonal()
@@ -289,7 +276,7 @@ def vicreg(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     >>> [round(term.item(), 4) for term in vicreg(torch.zeros(2, 2), torch.zeros(2, 2))]  # collapsed: 2 (1 - 0.01)
     [0.0, 1.98, 0.0]
     """
-    B = _several(z1, z2)
+    B = several(z1, z2)
     variance = covariance = z1.new_zeros(())
     for z in (z1, z2):
         centred = z - z.mean(0)
@@ -332,14 +319,6 @@ def spread(z: Tensor) -> Tensor:
     """
     z = F.normalize(z.detach().float(), dim=1)
     return z.std(0, correction=0).mean() * z.shape[1] ** 0.5
-
-
-def _several(*embeddings: Tensor) -> int:
-    """How many samples there are, which is two or more."""
-    B = len(embeddings[0])
-    if B < 2 or any(len(one) != B for one in embeddings):
-        raise ValueError(f"a sample is compared with others: give 2 or more, as many of each view, got batches of {B}")
-    return B
 
 
 # -- two players -------------------------------------------------------------------------------------------------------

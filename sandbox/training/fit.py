@@ -40,6 +40,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 KIND = "sandbox.fitting"
 MEDIUM = "medium"
+TOLD = ("loss", "effective_rank", "spread")  # beside the bar: the last two tell a collapse
 LOOK = 50  # steps between two looks at whether the loss is still a number: a look waits for a GPU
 
 
@@ -297,7 +298,7 @@ def fit(
                         _check(sums["loss"])
                         if shown is not None:
                             done = sum(sizes[: i + 1])
-                            shown.update(fitting.epoch * N + done, f"loss {float(sums['loss']) / done:.4g}")
+                            shown.update(fitting.epoch * N + done, _told(sums, done))
                 _check(sums["loss"])
                 row = {name: float(value) / N for name, value in sums.items()}
                 _judge(fitting, row, first, loss, arrays, held_out, batch_size, precision)
@@ -308,7 +309,7 @@ def fit(
                     rate = N / (time.monotonic() - began)
                     log({**row, "learning_rate": schedule(progress), "samples_per_second": rate}, fitting.step)
                 if shown is not None:
-                    shown.update(fitting.epoch * N, f"loss {row['loss']:.4g}")
+                    shown.update(fitting.epoch * N, _told(row))
                 if patience is not None and _stale(fitting, patience, tol):
                     fitting.stopped = f"no better for {patience} epochs"
                 if checkpoint is not None and time.monotonic() - saved > every:
@@ -336,6 +337,15 @@ def _sizes(N: int, batch_size: int) -> list[int]:
     """
     n = -(-N // batch_size)
     return [N // n + (i < N % n) for i in range(n)]
+
+
+def _told(sums: Mapping[str, float | Tensor], n: int = 1) -> str:
+    """The means of what is worth a look, where there is such a metric.
+
+    >>> _told({"loss": 8.0, "accuracy": 4.0, "effective_rank": 20.0}, 4)
+    'loss 2, effective rank 5'
+    """
+    return ", ".join(f"{name.replace('_', ' ')} {float(sums[name]) / n:.4g}" for name in TOLD if name in sums)
 
 
 def _take(array: np.ndarray | Tensor, ids: Tensor, device: torch.device) -> Tensor:

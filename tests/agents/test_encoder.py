@@ -6,9 +6,13 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from agents import PPO, ZooFeatures
+from agents import A2C, DQN, PPO, PQN, ZooFeatures
 from agents.autograd import Autograd
 from agents.policies import as_encoder
 from sandbox import zoo
@@ -96,33 +100,116 @@ def test_a_frozen_encoder_stays_as_it_is_and_in_evaluation_mode(norm, share):
     assert not torch.equal(model.policy.mlp_extractor.policy_net[0].weight, before)
 
 
-@pytest.mark.parametrize("pixels", [False, True])
-def test_frozen_eyes_look_at_a_rollout_once_and_nothing_else_changes(pixels, monkeypatch):
-    def trained():
-        if not pixels:
-            return agent(encoder=mlp(norm="batch"), freeze_encoder=True, n_epochs=3, seed=0).learn(64)
-        env = gym.make(f"envs:{PIXELS}")
-        encoder = zoo.build("nature_cnn", in_shape=env.observation_space.shape, out_features=8)
-        how = {**SMALL, "n_steps": 8, "batch_size": 4, "n_epochs": 3, "seed": 0}
-        return PPO("CnnPolicy", env, encoder=encoder, freeze_encoder=True, **how).learn(16)
-
+def looks(monkeypatch):
+    """How many observations encoders have looked at, one number for each call."""
     seen = []
     forward = ZooFeatures.forward
     monkeypatch.setattr(ZooFeatures, "forward", lambda self, obs: (seen.append(len(obs)), forward(self, obs))[1])
-    with torch.random.fork_rng():
+    return seen
+
+
+def assert_alike(model, other):
+    assert model.policy.state_dict().keys() == other.policy.state_dict().keys()
+    for ours, theirs in zip(model.policy.parameters(), other.policy.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [PPO, A2C, PQN])
+@pytest.mark.parametrize("pixels", [False, True])
+def test_frozen_eyes_look_at_a_rollout_once_and_nothing_else_changes(cls, pixels, monkeypatch):
+    def trained():
+        sizes = {"n_steps": 8, "seed": 0, "device": "cpu", "freeze_encoder": True}
+        sizes |= {"batch_size": 4, "n_epochs": 3} if cls is not A2C else {}
         torch.manual_seed(0)
+        if not pixels:
+            return cls("MlpPolicy", "CartPole-v1", encoder=mlp(norm="batch"), **sizes).learn(64)
+        env = gym.make(f"envs:{PIXELS}")
+        encoder = zoo.build("nature_cnn", in_shape=env.observation_space.shape, out_features=8)
+        return cls("CnnPolicy", env, encoder=encoder, **sizes).learn(32)
+
+    seen = looks(monkeypatch)
+    with torch.random.fork_rng():
         once = trained()
-    looked = sum(seen)
+    looked, steps = sum(seen), once.num_timesteps
+    assert looked == steps + 1  # what the last rollout ends in, too, for its value
+    assert once.rollout_buffer.observations.shape == (8, 1, once._eyes().features_dim)
+    assert once.fast_path.kind == "autograd"
+
     seen.clear()
     monkeypatch.setattr(Autograd, "frozen", False)
     with torch.random.fork_rng():
+        each_time = trained()
+    assert sum(seen) == (1 if cls is A2C else 3) * steps + steps + steps // 8
+    assert each_time.rollout_buffer.observations.shape[2:] == each_time.observation_space.shape
+    assert_alike(once, each_time)
+
+
+@pytest.mark.parametrize("switches", [{}, {"n_steps": 3, "double": True}, {"prioritized": True, "dueling": True}])
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_replay_keeps_what_frozen_eyes_see_and_nothing_else_changes(switches, pixels, monkeypatch):
+    def trained():
         torch.manual_seed(0)
-        each_epoch = trained()
-    steps = once.num_timesteps
-    assert sum(seen) - looked == 2 * steps  # three epochs, of which the first is the one that is needed
-    assert once.policy.state_dict().keys() == each_epoch.policy.state_dict().keys()
-    for ours, theirs in zip(once.policy.parameters(), each_epoch.policy.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        sizes = {"learning_starts": 8, "batch_size": 8, "train_freq": 2, "seed": 0, "device": "cpu", **switches}
+        sizes |= {"n_envs": 2, "freeze_encoder": True, "buffer_size": 40, "target_update_interval": 10}
+        encoder = mlp(norm="batch")
+        if pixels:
+            encoder = zoo.build("nature_cnn", in_shape=(4, 42, 42), out_features=8)
+        env_id = PIXELS if pixels else "sandbox/CartPole-v1"
+        return DQN("CnnPolicy" if pixels else "MlpPolicy", env_id, encoder=encoder, **sizes).learn(80)
+
+    seen = looks(monkeypatch)
+    with torch.random.fork_rng():
+        once = trained()
+    looked = sum(seen)
+    replay = once.replay_buffer
+    assert replay.observations.shape == (20, 2, once.q_net.features_extractor.features_dim)
+    ends = int(replay.dones.sum()) if not replay.full else None
+    assert looked <= 80 + 2 + (8 if ends is None else ends)  # each observation once, an episode's last one, too
+
+    seen.clear()
+    monkeypatch.setattr(DQN, "_seen_by_frozen_eyes", lambda self: None)
+    with torch.random.fork_rng():
+        each_time = trained()
+    assert sum(seen) > 3 * looked
+    assert_alike(once, each_time)
+
+
+def test_what_is_kept_is_what_the_eyes_see():
+    model = DQN("MlpPolicy", "CartPole-v1", encoder=mlp(), freeze_encoder=True, learning_starts=90, seed=0)
+    seen = []
+
+    class Watch(BaseCallback):
+        def _on_step(self):
+            seen.append(self.locals["new_obs"])
+            return True
+
+    model.learn(60, callback=Watch())
+    replay = model.replay_buffer
+    with torch.no_grad():
+        for i in np.flatnonzero(replay.dones[:59, 0] == 0):
+            expected = model.q_net.features_extractor(torch.as_tensor(seen[i]))
+            np.testing.assert_allclose(replay.next_observations[i], expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(replay.observations[i + 1], expected, rtol=1e-5, atol=1e-6)
+    ended = np.flatnonzero(replay.dones[:59, 0])
+    assert len(ended)
+    assert all(np.abs(replay.next_observations[i] - replay.observations[i + 1]).max() > 1e-3 for i in ended)
+
+
+@pytest.mark.parametrize("why", ["a buffer of one's own", "a normaliser", "a policy of one's own", "eyes that learn"])
+def test_a_replay_keeps_observations_where_it_must(why):
+    class Buffer(ReplayBuffer):
+        pass
+
+    class Policy(DQN.policy_aliases["MlpPolicy"]):
+        pass
+
+    env = make_vec_env("CartPole-v1")
+    env = VecNormalize(env) if why == "a normaliser" else env
+    own = {"replay_buffer_class": Buffer} if why == "a buffer of one's own" else {}
+    policy = Policy if why == "a policy of one's own" else "MlpPolicy"
+    freeze = why != "eyes that learn"
+    model = DQN(policy, env, encoder=mlp(), freeze_encoder=freeze, learning_starts=8, seed=0, **own).learn(40)
+    assert model.replay_buffer.observations.shape[2:] == (4,)
 
 
 def test_an_encoder_that_is_not_frozen_does_train_its_batch_norm():

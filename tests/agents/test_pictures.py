@@ -90,12 +90,12 @@ def test_what_acts_is_rounded_as_what_learns_and_follows_its_weights(size):
     network, obs = Autograd(model.policy, "bf16"), pictures(5, size=size)
     for _ in range(2):
         network.begin_rollout(1, 5)
-        acting, learning = network._latents(network.inputs(obs), network.eyes), network._latents(network.inputs(obs))
-        assert torch.equal(acting[0], learning[0])
+        acting, learning = (network._features(network.inputs(obs), eyes) for eyes in (network.eyes, None))
+        assert torch.equal(acting, learning)
         with torch.no_grad():
             for weights in model.policy.parameters():
                 weights.mul_(1.5)
-    assert not torch.equal(acting[0], network._latents(network.inputs(obs))[0])  # of the weights as they are since
+    assert not torch.equal(acting, network._features(network.inputs(obs)))  # of the weights as they are since
     assert all(weights.dtype == torch.float32 for weights in model.policy.parameters())
 
 

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from unsupervised.pretext import InverseDynamics, Jigsaw, RotationPrediction
     from unsupervised.sequence import SequenceAutoencoder
     from unsupervised.shards import Shards
+    from unsupervised.stdim import STDIM
     from unsupervised.supervised import Classifier, Regressor
+    from unsupervised.tokens import MaskedToken, NextToken
 
 __all__ = [
     "BYOL",
     "GAN",
+    "STDIM",
     "Autoencoder",
     "BarlowTwins",
     "BisectingKMeans",
@@ -46,8 +49,10 @@ __all__ = [
     "KMeans",
     "KeypointAutoencoder",
     "MaskedAutoencoder",
+    "MaskedToken",
     "MiniBatchKMeans",
     "MoCo",
+    "NextToken",
     "Regressor",
     "RotationPrediction",
     "SequenceAutoencoder",
@@ -89,6 +94,8 @@ __getattr__, __dir__ = contents(
         "pretext": ("InverseDynamics", "Jigsaw", "RotationPrediction"),
         "sequence": ("SequenceAutoencoder",),
         "shards": ("Shards",),
+        "stdim": ("STDIM",),
         "supervised": ("Classifier", "Regressor"),
+        "tokens": ("MaskedToken", "NextToken"),
     },
 )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from sandbox.training.fit import Loss
 from sandbox.zoo.ema import EMA
 from unsupervised import losses
-from unsupervised.joint import At, JointEmbedding, Projected, follow_online, indicators, last_of_episode, mlp
+from unsupervised.joint import JointEmbedding, Projected, follow_online, indicators, mlp, with_later
 
 
 @dataclass(eq=False, repr=False)
@@ -326,9 +325,7 @@ class TemporalContrast(JointEmbedding):
     def _checked(self, X: ArrayLike, y: ArrayLike | None = None, *, reset: bool = False) -> list[NDArray[Any]]:
         """Frames, and for each the one that comes later."""
         (rows,) = super()._checked(X, reset=reset)
-        N = len(rows)
-        later: Any = At(rows, np.minimum(np.arange(N) + self.steps, last_of_episode(N, y)))
-        return [rows, later]
+        return with_later(rows, self.steps, y)
 
     def _build(self) -> nn.Module:
         encoder = self._new_encoder()

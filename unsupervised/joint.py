@@ -113,29 +113,36 @@ class JointEmbedding(Pretrained):
         return z1, z2
 
     def _train(self, arrays: list[NDArray[Any]], epochs: int | None = None) -> Self:
-        N = len(arrays[0])
-        learned = N - math.ceil(self.validation_fraction * N) if self.early_stopping and epochs is not None else N
-        if learned == 1 or (learned and learned // -(-learned // self.batch_size) < 2):
-            raise ValueError(
-                f"{type(self).__name__} compares the samples of a batch: n_samples={N} and batch_size="
-                f"{self.batch_size} make a batch of one, and it takes two or more"
-            )
+        check_batches(self, len(arrays[0]), epochs)
         super()._train(arrays, epochs)
         if epochs is not None:
-            self._warn_of_collapse()
+            warn_of_collapse(self)
         return self
 
-    def _warn_of_collapse(self) -> None:
-        last = self._fitting.history[-1] if self._fitting.history else {}
-        for name, least in (("effective_rank", LEAST_RANK), ("spread", LEAST_SPREAD)):
-            if last.get(name, math.inf) < least:
-                warnings.warn(
-                    f"the embeddings of {type(self).__name__} have collapsed: {name}={last[name]:.3g}, below {least}. "
-                    "A smaller learning_rate, larger batches or other views may help",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-                return
+
+def check_batches(estimator: Any, N: int, epochs: int | None) -> None:
+    """Raise a ValueError if an estimator that compares the samples of a batch would be given one alone."""
+    held_out = math.ceil(estimator.validation_fraction * N) if estimator.early_stopping and epochs is not None else 0
+    learned = N - held_out
+    if learned == 1 or (learned and learned // -(-learned // estimator.batch_size) < 2):
+        raise ValueError(
+            f"{type(estimator).__name__} compares the samples of a batch: n_samples={N} and batch_size="
+            f"{estimator.batch_size} make a batch of one, and it takes two or more"
+        )
+
+
+def warn_of_collapse(estimator: Any) -> None:
+    """Warn if the last epoch's indicators say that all samples have come to look alike."""
+    last = estimator._fitting.history[-1] if estimator._fitting.history else {}
+    for name, least in (("effective_rank", LEAST_RANK), ("spread", LEAST_SPREAD)):
+        if last.get(name, math.inf) < least:
+            warnings.warn(
+                f"the embeddings of {type(estimator).__name__} have collapsed: {name}={last[name]:.3g}, below {least}. "
+                "A smaller learning_rate, larger batches or other views may help",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
 
 
 def mlp(in_features: int, widths: tuple[int, ...], out_features: int, norm: str | None = "batch") -> nn.Module:
@@ -193,6 +200,20 @@ class At:
 
     def take(self, some: Any, axis: int = 0, **kwargs: Any) -> NDArray[Any]:
         return self.rows.take(self.places[some], axis=axis, **kwargs)
+
+
+def with_later(rows: NDArray[Any], steps: int, episodes: ArrayLike | None) -> list[NDArray[Any]]:
+    """Frames, and for each the one `steps` later, or the last one of its episode; these are not copied.
+
+    Examples
+    --------
+    >>> frames, later = with_later(np.array([[0], [1], [2], [3]]), 1, ["a", "a", "b", "b"])
+    >>> later[:].ravel().tolist()
+    [1, 1, 3, 3]
+    """
+    N = len(rows)
+    later: Any = At(rows, np.minimum(np.arange(N) + steps, last_of_episode(N, episodes)))
+    return [rows, later]
 
 
 def last_of_episode(N: int, episodes: ArrayLike | None) -> NDArray[np.intp]:

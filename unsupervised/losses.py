@@ -195,6 +195,21 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     return F.cross_entropy(scores, partners)
 
 
+def place_nce(scores: Tensor) -> Tensor:
+    """`info_nce` at each of several places, in the mean: ``[P, B, B] -> []``.
+
+    ``scores[p, i, i]`` are of what belongs together (ST-DIM, Anand et al., arXiv:1906.08226, equations 1 and 2).
+
+    Examples
+    --------
+    >>> place_nce(torch.stack([torch.zeros(2, 2), 100 * torch.eye(2)]))  # log 2 at one place, 0 at the other
+    tensor(0.3466)
+    """
+    P, B, _ = scores.shape
+    several(scores[0])
+    return F.cross_entropy(scores.flatten(0, 1), torch.arange(B, device=scores.device).repeat(P))
+
+
 def queue_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = 0.2) -> Tensor:
     """MoCo's loss: a query should be like its own key and unlike those in a queue: ``[B, L], [B, L], [M, L] -> []``.
 

@@ -12,7 +12,29 @@ from sandbox.zoo import mlp
 from sandbox.zoo.contracts import Encoder, channels_last, check_choice, check_dropout, check_shape, check_sizes
 
 
-class Conv(Encoder):
+class MapEncoder(Encoder):
+    """Convolutions `cnn` to a map ``[B, c, h, w]``, flattened at their end, and layers `linear` that read it."""
+
+    cnn: nn.Sequential
+    linear: nn.Module
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.linear(self.cnn(x))
+
+    def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The map, and what is read from it: floats ``[B, *in_shape]`` to ``[B, c, h, w], [B, out_features]``.
+
+        Examples
+        --------
+        >>> places, features = NatureCNN(in_shape=(1, 84, 84)).see(torch.zeros(2, 1, 84, 84))
+        >>> places.shape, features.shape
+        (torch.Size([2, 64, 7, 7]), torch.Size([2, 512]))
+        """
+        places = self.cnn[:-1](x)
+        return places, self.linear(places.flatten(1))
+
+
+class Conv(MapEncoder):
     """Plain convolutions, each halving the side of a picture: ``[B, C, H, W] -> [B, out_features]``.
 
     Convolutions of 4x4 with stride 2, each with a norm (if any, and not the first) and an activation, then a linear
@@ -76,11 +98,8 @@ class Conv(Encoder):
         C, H, W = halved(in_shape, channels)[-1]
         self.linear = nn.Sequential(he(nn.Linear(C * H * W, out_features), gain), activate())
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.linear(self.cnn(x))
 
-
-class NatureCNN(Encoder):
+class NatureCNN(MapEncoder):
     """The network that learned to play Atari: ``[B, C, H, W] -> [B, out_features]``, images of 36 pixels or more.
 
     Three convolutions (32 of 8x8 stride 4, 64 of 4x4 stride 2, 64 of 3x3) and a linear layer, each with a ReLU.
@@ -136,9 +155,6 @@ class NatureCNN(Encoder):
     def is_arranged(self, x: Tensor) -> bool:
         C, H, W = self.in_shape
         return x.shape[1:] == (16 * C, H // 4, W // 4) and H % 4 == W % 4 == 0
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.linear(self.cnn(x))
 
 
 class BlockConv2d(nn.Conv2d):
@@ -223,7 +239,7 @@ class BlockConvTranspose2d(nn.ConvTranspose2d):
         return y[:, :, rows : H - rows + more, columns : W - columns + wider]
 
 
-class ImpalaCNN(Encoder):
+class ImpalaCNN(MapEncoder):
     """The deep residual encoder of IMPALA, 15 convolutions: ``[B, C, H, W] -> [B, out_features]``.
 
     One stage per depth: convolution, max-pooling to half the size, two residual blocks. 1,089,232 parameters at
@@ -278,9 +294,6 @@ class ImpalaCNN(Encoder):
         self.cnn = nn.Sequential(*stages, nn.ReLU(), nn.Flatten())
         self.linear = nn.Sequential(nn.Linear(_width(self.cnn, in_shape), out_features), nn.ReLU())
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.linear(self.cnn(x))
-
 
 class _ImpalaResidual(nn.Module):
     def __init__(self, depth: int) -> None:
@@ -296,7 +309,7 @@ class _ImpalaResidual(nn.Module):
         return x + self.layers(x)
 
 
-class AlexNet(Encoder):
+class AlexNet(MapEncoder):
     """AlexNet for small images: ``[B, C, H, W] -> [B, out_features]``.
 
     The five convolutions of the single-column version, with the kernels and strides of the first two shrunk so that
@@ -356,9 +369,6 @@ class AlexNet(Encoder):
             nn.Linear(out_features, out_features),
             nn.ReLU(),
         )
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.linear(self.cnn(x))
 
 
 ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {

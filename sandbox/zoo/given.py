@@ -20,7 +20,8 @@ def from_given(network: Given, **kwargs: Any) -> Any:
     Parameters
     ----------
     network : str, Path, dict or nn.Module
-        A name of the zoo, a file made by ``zoo.save`` or the folder of a run, a specification ``{"name": ..., "kwargs": ...}``, or a module.
+        A name of the zoo, a file made by ``zoo.save``, the folder of a run, a specification
+        ``{"name": ..., "kwargs": ...}``, or a module.
     **kwargs
         To build it with, where it is built and its specification does not say otherwise.
 

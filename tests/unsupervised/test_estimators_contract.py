@@ -23,6 +23,7 @@ from sandbox.training import FileError
 from unsupervised import (
     BYOL,
     GAN,
+    STDIM,
     Autoencoder,
     BarlowTwins,
     Classifier,
@@ -68,6 +69,7 @@ QUICK_ON_PICTURES = {
     KeypointAutoencoder: {"max_iter": 2, "n_components": 6},
     Jigsaw: {"max_iter": 2, "n_features": 4},
     RotationPrediction: {"max_iter": 2, "n_features": 4},
+    STDIM: {"max_iter": 2, "n_features": 4, "batch_size": 16},
     MaskedAutoencoder: {"patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_dim": 8, "decoder_depth": 1},
 }
 PICTURES = list(QUICK_ON_PICTURES)

@@ -143,7 +143,7 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
         self.noisy, self.noise_steps = bool(noisy), noise_steps
         self.prioritized, self.priority_alpha, self.priority_beta = prioritized, priority_alpha, priority_beta
         self.augment, self.aux_coef = augment, aux_coef
-        learns = {"learning_rate": encoder_learning_rate, "aux_loss": aux_loss, "augment": augment}
+        learns: dict[str, Any] = {"learning_rate": encoder_learning_rate, "aux_loss": aux_loss, "augment": augment}
         policy_kwargs = with_encoder(policy_kwargs, encoder, freeze_encoder, **learns)
         self._outside: float | None = None  # the part of the returns outside c51's support, a running mean
         head = {"c51": {"v_min": v_min, "v_max": v_max, "n_outputs": n_atoms}, "qr": {"n_outputs": n_quantiles}}

@@ -195,7 +195,8 @@ class OnPolicyLoop(Loop, OnPolicyAlgorithm):
         network, next_step = self._choose_network(), self._next_step_envs(env)
         frozen = network is not None and network.frozen
         keeps = seen_space(self._eyes().encoder) if frozen else self.observation_space
-        rollout_buffer.observation_space, rollout_buffer.obs_shape = keeps, get_obs_shape(keeps)  # of its next reset
+        buffer: Any = rollout_buffer
+        buffer.observation_space, buffer.obs_shape = keeps, get_obs_shape(keeps)  # of its next reset
         if network is None:
             if self.mask_actions or self.whole_episodes or isinstance(self.policy, Remembering):
                 what = "mask_actions=True" if self.mask_actions else type(self).__name__

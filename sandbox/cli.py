@@ -52,16 +52,25 @@ FITTERS = {
     "barlow_twins": ("unsupervised:BarlowTwins", "dimensions alike in two views, and no two the same"),
     "vicreg": ("unsupervised:VICReg", "two views alike, dimensions that vary, and not together"),
     "temporal": ("unsupervised:TemporalContrast", "tell what comes a few frames later, in a recording"),
+    "stdim": ("unsupervised:STDIM", "the same at every place of the picture, for small things"),
     "rotation": ("unsupervised:RotationPrediction", "say by how much a picture was turned"),
     "jigsaw": ("unsupervised:Jigsaw", "say in which order the tiles of a picture were laid"),
+    "inverse": ("unsupervised:InverseDynamics", "tell which action led from one frame to the next, in a recording"),
+    "next_token": ("unsupervised:NextToken", "say what comes next in a text, and write on from there (GPT)"),
+    "masked_token": ("unsupervised:MaskedToken", "say what is hidden in a text, from both sides (BERT)"),
     "classifier": ("unsupervised:Classifier", "learn labels, or fine-tune an encoder that learned without"),
     "codec": ("unsupervised:ImageCodec", "a file format of your own, for pictures like those it learns from"),
 }
+NOT_PRETRAINING = ("gan", "classifier", "codec")  # what learns something else than features without labels
 BENCHES = {
     "atari": ("sandbox.bench.atari", "PPO and A2C on an Atari game against Stable-Baselines3's"),
     "autoencoder": (
         "sandbox.bench.autoencoder",
         "autoencoders against a plain PyTorch loop, PCA, and a random encoder: speed, error, probes",
+    ),
+    "bridge": (
+        "sandbox.bench.bridge",
+        "agents whose eyes learned without a reward, beside every control: seconds to a return, steps/s",
     ),
     "codec": (
         "sandbox.bench.codec",
@@ -72,6 +81,10 @@ BENCHES = {
     "off-policy": ("sandbox.bench.off_policy", "DQN on CartPole and Pong against Stable-Baselines3's"),
     "on-policy": ("sandbox.bench.on_policy", "PPO, A2C and a memory against Stable-Baselines3's and sb3-contrib's"),
     "env-steps": ("sandbox.bench.env_steps", "steps/s of our environments against Gymnasium's"),
+    "ssl": (
+        "sandbox.bench.ssl",
+        "features without labels: samples/s against plain PyTorch, and what they know beside a random encoder",
+    ),
     "switches": ("sandbox.bench.switches", "what each of DQN's switches adds, on a task made for it"),
     "ppo-cartpole": (
         "sandbox.bench.ppo_cartpole",
@@ -88,6 +101,8 @@ DEMOS = {
     "compress_pong": "a clip of Pong in a compressed file, beside the original and what x264 makes of it",
     "denoise_photo": "a photo with noise over it, cleaned by a network that learned from another photo",
     "dial": "one picture at nine qualities, with the bytes under each",
+    "eyes_for_pong": "an encoder learns Pong without a reward, an agent gets it in one argument (minutes)",
+    "few_labels": "digits learned without labels first: how few of them are needed then, beside starting from scratch",
     "gan_digits": "digits that nobody wrote: a generator and a discriminator, and how it learned",
     "hidden_velocities": "what a memory is for: an LSTM solves a CartPole without velocities, an MLP does not",
     "kmeans_step_by_step": "the textbook's loop as a GIF: assign, re-centre, repeat",
@@ -100,6 +115,7 @@ DEMOS = {
     "record_and_look": "a game of Pong as data: its pictures, its memory and its sound on one page",
     "see_in_3d": "digits in three dimensions, turning: an autoencoder's beside PCA's",
     "states": "the states that an agent visits in clusters, and a typical moment of each",
+    "text_from_bytes": "a text learned byte by byte: bits beside bz2's, what is written then, and filled in",
     "value_map": "the value of every position and speed of MountainCar, learned and drawn",
     "value_table": "Q-learning walks along the cliff, SARSA keeps away: their tables, drawn side by side",
     "what_the_agent_sees": "where an agent looks, and its filters (of a run; without one, an agent learns first)",
@@ -159,9 +175,11 @@ A run folder has the labels (labels.npy), the centres (model/), a summary and pi
 FIT_EXAMPLES = """\
 DATA is one of
   digits, patches, atari:Pong, mnist ...   a data set by its name, see `sandbox list`
+  env:CartPole-v1, env:sandbox/Catch-v0    what an environment shows in random play
   rows.npy, rows.npz:name, rows.csv        rows of numbers, or pictures [N, H, W] or [N, H, W, 3]
   pictures/                                a folder of pictures; in subfolders, which are then their labels
   music.wav, sounds/                       sound, cut into windows
+  book.txt                                 text, its bytes cut into windows (next_token, masked_token)
 
 examples:
   sandbox fit autoencoder digits                    each digit as two numbers: a map of them
@@ -172,11 +190,45 @@ examples:
   sandbox fit denoising patches --noise mask --n 5000
   sandbox fit simclr digits --max-iter 60           features without labels; temporal, for the frames of a game
   sandbox fit sequence music.wav --cell lstm
+  sandbox fit next_token book.txt --max-iter 5      how well it foresees a text, and what it writes
   sandbox fit codec pictures/ --max-iter 50         then: sandbox compress IN OUT --model runs/codec/pictures_1
 
 A run folder has the estimator and its encoder (model/), the codes, a judgement on samples held out, and pictures.
   sandbox.fit.load("runs/autoencoder/digits_1").transform(X)                          in Python
   PPO("MlpPolicy", env, encoder="runs/autoencoder/rows_1/model/encoder.safetensors")  an agent that sees such rows
+"""
+
+PRETRAIN_EXAMPLES = """\
+DATA is one of
+  digits, patches, atari:Pong, mnist ...   a data set by its name, see `sandbox list`
+  env:CartPole-v1, env:sandbox/Catch-v0    what an environment shows in random play
+  rows.npy, rows.npz:name, rows.csv        rows of numbers, or pictures [N, H, W] or [N, H, W, 3]
+  pictures/                                a folder of pictures; in subfolders, which are then their labels
+
+examples:
+  sandbox pretrain simclr digits --max-iter 60      labels have no part in this; they judge it in the next line
+  sandbox probe runs/simclr/digits_1                what its features are worth, beside pixels, PCA, a random network
+  sandbox pretrain byol pictures/ --size 32 --views cifar
+  sandbox pretrain temporal atari:Pong --stack 4 --max-iter 10
+                                                    eyes for an agent, which sees four frames at a time
+  sandbox probe runs/temporal/atari-Pong_1          how much they know of ball and paddles
+  sandbox train ppo baselines/Pong-v0 --encoder runs/temporal/atari-Pong_1 --freeze-encoder
+  sandbox pretrain inverse atari:Pong --stack 4     from frames, and the actions between them
+
+While it learns, the loss is shown and, of a method that could collapse, two numbers that would tell it: the effective
+rank of the embeddings (how many dimensions they use; 1 is collapse) and their spread (0 is collapse).
+"""
+
+PROBE_EXAMPLES = """\
+examples:
+  sandbox probe runs/simclr/digits_1                on the run's own data: samples that it did not learn from
+  sandbox probe runs/temporal/atari-Pong_1          of a game: what a linear layer reads of the console's memory
+  sandbox probe runs/simclr/drawn_1 --data pictures/ --n 2000
+                                                    on other data with labels: digits, mnist, subfolders of pictures
+
+The encoder is compared with what costs nothing: the pixels as they are, PCA of as many numbers, and the same network
+left at random; and with the same network trained from labels. probe.json has the numbers, probe.png draws them.
+In Python: unsupervised.evaluate.judge, few_labels and judge_ram.
 """
 
 COMPRESS_EXAMPLES = """\
@@ -220,6 +272,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "watch": (watch, "see a trained agent play: in a window, as a GIF, in the terminal"),
         "cluster": (cluster, "group rows, pictures or colours by k-means, and draw what was found"),
         "fit": (fit, "learn codes without labels: autoencoders of all kinds, GANs; look at them, hand them on"),
+        "pretrain": (pretrain, "learn features without labels: an encoder to fine-tune, or an agent's eyes"),
+        "probe": (probe, "what an encoder's features are worth, beside pixels, PCA and a random network"),
         "compress": (compress, "a picture or a clip to a small file by a learned codec, beside JPEG, WebP or x264"),
         "decompress": (decompress, "such a file back to a picture or a clip"),
         "inspect": (inspect, "what such a file says of itself"),
@@ -670,7 +724,8 @@ def _cluster(estimator: Any, config: dict[str, Any], root: Path, command: Sequen
         return runs.open_rows(config["data"], size, config["grey"], config["pixels"], config["algorithm"] == "kmeans")
 
     settings = {**config["settings"], **({} if config["k"] == "auto" else {"n_clusters": config["k"]})}
-    return _fitted(runs, open_data, estimator, config, settings, root, command)
+    _fitted(runs, open_data, estimator, config, settings, root, command)
+    return 0
 
 
 def _fitted(
@@ -681,7 +736,7 @@ def _fitted(
     settings: dict[str, Any],
     root: Path,
     command: Sequence[str],
-) -> int:
+) -> Run:
     """Open the data, fit, and keep what was found: whatever goes wrong is one line, and leaves nothing behind."""
     from sandbox.training.device import pick_device
 
@@ -704,58 +759,110 @@ def _fitted(
         raise UsageError(f"the run could not be written ({error}); nothing of it is left behind") from error
     made = sorted(path.name + "/" * path.is_dir() for path in run.folder.iterdir())
     print(f"{run.folder}: {', '.join(made)}")
-    return 0
+    return run
 
 
 def fit(typed: list[str]) -> int:
-    argv = join_dotted(typed)
-    kinds = "\n".join(f"  {name:13s}{text}" for name, (_, text) in FITTERS.items())
+    about = "Learn codes of data by a network, judge them on samples held out, and draw them in a run folder."
+    _fit(typed, "fit", about, "KIND", FITTERS, FIT_EXAMPLES)
+    return 0
+
+
+def pretrain(typed: list[str]) -> int:
+    about = "Learn features of data without labels, and leave the encoder that gives them in a run folder."
+    methods = {name: one for name, one in FITTERS.items() if name not in NOT_PRETRAINING}
+    run = _fit(typed, "pretrain", about, "METHOD", methods, PRETRAIN_EXAMPLES)
+    from sandbox.probe import next_steps
+
+    print("\n  ".join(["next:", *next_steps(run)]))
+    return 0
+
+
+def _fit(
+    typed: list[str], command: str, about: str, what: str, kinds: dict[str, tuple[str, str]], examples: str
+) -> Run:
+    """Learn by one of some kinds of estimators, and keep everything in a run folder."""
+    argv, usual = join_dotted(typed), "simclr" if command == "pretrain" else "autoencoder"
+    listing = "\n".join(f"  {name:13s}{text}" for name, (_, text) in kinds.items())
     parser = Parser(
-        prog="sandbox fit",
-        usage="sandbox fit KIND DATA [flags]",
-        description="Learn codes of data by a network, judge them on samples held out, and draw them in a run folder.",
-        epilog=f"KIND is one of\n{kinds}\n\n{FIT_EXAMPLES}",
+        prog=f"sandbox {command}",
+        usage=f"sandbox {command} {what} DATA [flags]",
+        description=about,
+        epilog=f"{what} is one of\n{listing}\n\n{examples}",
     )
-    parser.add_argument("words", nargs="*", metavar="KIND DATA", help="what to learn, and from what; see below")
+    parser.add_argument("words", nargs="*", metavar=f"{what} DATA", help="what to learn, and from what; see below")
     word = next((word for word in argv if not word.startswith("-")), None)
     few, size, grey = (
         ("1000", "default what they have", "default where they are")
         if word == "codec"  # which takes pictures as they come
         else ("4000", "of games 84x84 by default", "default of games, and where all of them are")
     )
+    stack = ("--stack", count, "N", "frames to a sample of a game, as an agent sees it: 4; default 1")
     for flag, kind, metavar, text in (
         ("--n", count, "N", f"samples; of games {few} by default, of patches 20000, else all there are"),
         ("--size", _size, "HxW", f"of pictures: 48x64, or 32 for a square; {size}"),
         ("--grey", _true_or_false, "true|false", f"pictures in grey; {grey}"),
+        *([] if word == "codec" else [stack]),
         ("--seed", whole, "INT", "of everything random; default 0"),
         ("--out", Path, "FOLDER", "where run folders go; default runs"),
     ):
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
-    if word is not None and word not in FITTERS:
-        raise UsageError(f"unknown kind {word!r}{nearest(word, FITTERS)}; see `sandbox fit --help`")
-    estimator = _imported(FITTERS[word or "autoencoder"][0])
+    if word is not None and word not in kinds:
+        raise UsageError(f"unknown {what.lower()} {word!r}{nearest(word, kinds)}; see `{parser.prog} --help`")
+    estimator = _imported(kinds[word or usual][0])
     skip = ("random_state", "verbose", "image_shape")
-    add_signature(parser, estimator.__init__, f"settings of {word or 'autoencoder'}", skip=skip)
+    add_signature(parser, estimator.__init__, f"settings of {word or usual}", skip=skip)
     args = vars(parser.parse(argv))
     if len(args["words"]) != 2:
-        raise UsageError("what, and from which data? For example: sandbox fit autoencoder digits")
+        raise UsageError(f"what, and from which data? For example: {parser.prog} {usual} digits")
     own = {action.dest for action in parser._action_groups[1]._group_actions} | {"words"}
-    config = {
+    config: dict[str, Any] = {
         "algorithm": args["words"][0],
         "data": args["words"][1],
         "seed": args["seed"] or 0,
-        **{key: args[key] for key in ("n", "size", "grey")},
+        **{key: args[key] for key in ("n", "size", "grey", "stack") if key in args},
         "settings": {key: value for key, value in args.items() if key not in own},
     }
     runs = importlib.import_module("sandbox.fit_codec" if config["algorithm"] == "codec" else "sandbox.fit")
 
     def open_data() -> Any:
         size = config["size"] and tuple(config["size"])
-        return runs.open_samples(config["data"], config["n"], size, config["grey"])
+        more = {"stack": config["stack"]} if config.get("stack") else {}
+        if "context" in config["settings"]:  # of what learns from text
+            more["window"] = config["settings"]["context"]
+        return runs.open_samples(config["data"], config["n"], size, config["grey"], **more)
 
     settings = {**config["settings"], "verbose": 1}
-    root, command = args["out"] or Path("runs"), ["sandbox", "fit", *typed]
-    return _fitted(runs, open_data, estimator, config, settings, root, command)
+    root = args["out"] or Path("runs")
+    return _fitted(runs, open_data, estimator, config, settings, root, ["sandbox", command, *typed])
+
+
+# -- probe -------------------------------------------------------------------------------------------------------------
+
+
+def probe(argv: list[str]) -> int:
+    parser = Parser(
+        prog="sandbox probe",
+        usage="sandbox probe RUN [flags]",
+        description="Judge the features of a run's encoder beside controls: on labels, or on the memory of a game.",
+        epilog=PROBE_EXAMPLES,
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a run folder with an encoder, such as runs/simclr/digits_1"
+    )
+    text = (
+        "what to judge on, as for `sandbox fit`: data with labels, or atari:<Game>; default what the run learned from"
+    )
+    parser.add_argument("--data", metavar="DATA", help=text)
+    text = "samples to learn from, default up to 10000; or frames of a game to play, default 4000"
+    parser.add_argument("--n", type=count, metavar="N", help=text)
+    args = parser.parse(argv)
+    with _one_line():
+        from sandbox.probe import probe as judge
+
+        print("\n\n".join(map(str, judge(args.run, args.data, args.n))))
+    print(f"\n{args.run / 'probe.png'}\n{args.run / 'probe.json'}")
+    return 0
 
 
 def _first_words(error: BaseException) -> str:

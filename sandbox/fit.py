@@ -4,13 +4,14 @@
 ``config.yml``            everything that made the run; ``command.txt`` and ``versions.json`` beside it
 ``model/``                ``estimator.safetensors``, which `load` opens, and ``encoder.safetensors``, for an agent
 ``codes.npy``             each sample's code ``[N, n_components]``
-``metrics.csv``           one row for each epoch
+``metrics.csv``           one row for each epoch: the loss, and what else the estimator tells of itself
 ``summary.json``          the error on held-out samples beside PCA's, seconds, epochs
 ``loss.png``              the loss over epochs
 ``embedding.png``         the codes, the first two axes of them where there are more; ``embedding.gif`` turns three
 ``reconstructions.png``   held-out samples above what their codes restore
 ``strips.png``            pictures on the way between samples, or ones that were made
 ``keypoints.png``         the points that were found, on held-out pictures
+``sample.txt``            of a text: what was written after the beginning of one, or filled in
 ``projector/``            for TensorBoard's embedding projector
 ========================  ==========================================================================
 """
@@ -27,18 +28,22 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 
-from sandbox import data, zoo
+from sandbox import data, fit_text, zoo
 from sandbox import latent_plots as plots
+from sandbox.data.texts import SUFFIXES as TEXTS
 from sandbox.runs import Run, new_run, plain_numbers
 from sandbox.training.checkpoint import FileError, atomic, write_text
 from sandbox.training.log import MetricsCSV
+from unsupervised import STDIM, InverseDynamics, TemporalContrast
 from unsupervised import load as load_estimator
+from unsupervised.tokens import BYTES, TokenModel
 
-__all__ = ["Fitted", "Samples", "fit", "keep", "load", "open_samples"]
+__all__ = ["Fitted", "Samples", "fit", "held_out", "keep", "load", "open_samples"]
 
 ESTIMATOR, ENCODER = Path("model", "estimator.safetensors"), Path("model", "encoder.safetensors")
 FRAMES = 4000  # of a game, unless a number is asked for
 SHARE = 0.1  # of the samples, which are judged by and not learned from
+IN_ORDER = ("temporal", "stdim", "inverse")  # what learns from neighbours in time
 DRAWN = 4000  # samples in a picture of the codes
 PCA_ROWS = 10_000  # that PCA is fitted on, where there are more
 
@@ -56,12 +61,19 @@ class Samples:
     names : tuple of str
         Of the labels.
     about : str
+    actions, episodes : [N], optional
+        Of play: the action that followed each, and which episode it is of.
+    memory : [N, 128] uint8, optional
+        Of a game: the console's, at each frame.
     """
 
     X: np.ndarray
     y: np.ndarray
     names: tuple[str, ...]
     about: str
+    actions: np.ndarray | None = None
+    episodes: np.ndarray | None = None
+    memory: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -69,7 +81,8 @@ class Samples:
     def __str__(self) -> str:
         if self.X.ndim == 4:
             channels, height, width = self.X.shape[1:]
-            return f"{len(self):,} pictures of {height}x{width}{', in colour' * (channels == 3)}"
+            how = "" if channels == 1 else ", in colour" if channels == 3 else f", {channels} to a sample"
+            return f"{len(self):,} pictures of {height}x{width}{how}"
         return f"{len(self):,} rows of {self.X.shape[1]:,}"
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
@@ -86,7 +99,13 @@ class Samples:
 
 
 def open_samples(
-    name: str, n: int | None = None, size: tuple[int, int] | None = None, grey: bool | None = None
+    name: str,
+    n: int | None = None,
+    size: tuple[int, int] | None = None,
+    grey: bool | None = None,
+    stack: int | None = None,
+    seed: int | None = None,
+    window: int | None = None,
 ) -> Samples:
     """Open a data set by its name, a file or a folder, as samples to learn from.
 
@@ -95,10 +114,16 @@ def open_samples(
     name : str
         As for `sandbox.data.load`.
     n : int, optional
-        Samples: of a game or of patches to make; of anything else the first ones.
+        Samples: of a game, an environment or patches to make; of anything else the first ones.
     size : (height, width), optional
         Of a game's frames (84x84, and grey, unless asked otherwise), of patches, and of pictures in files.
     grey : bool, optional
+    stack : int, optional
+        Of a game: frames to a sample, as an agent sees them.
+    seed : int, optional
+        Of a game: of the play.
+    window : int, optional
+        Of a text: the bytes of a sample.
 
     Raises
     ------
@@ -108,9 +133,17 @@ def open_samples(
         If what it needs is not installed.
     """
     kwargs: dict[str, Any] = {key: value for key, value in (("size", size), ("grey", grey)) if value is not None}
-    makes = name == "patches" or name.startswith("atari:")
-    if name.startswith("atari:"):
-        kwargs = {"size": (84, 84), "grey": True, "n": FRAMES, **kwargs}
+    plays = name.startswith("atari:")
+    makes = name == "patches" or name.startswith(("atari:", "env:"))
+    if plays:
+        more = {key: value for key, value in (("stack", stack), ("seed", seed)) if value is not None}
+        kwargs = {"size": (84, 84), "grey": True, "n": FRAMES, **more, **kwargs}
+    elif stack is not None:
+        raise FileError(f"{name} takes no --stack: that is for the frames of a game, such as atari:Pong")
+    if window is not None:
+        if Path(name).suffix.lower() not in TEXTS:
+            raise FileError(f"{name} takes no --context: that is for texts ({', '.join(TEXTS)})")
+        kwargs["window"] = window
     if makes and n is not None:
         kwargs["n"] = n
     if name == "photos":
@@ -126,13 +159,20 @@ def open_samples(
         X = X[:, None]
     elif X.ndim == 4 and X.shape[-1] == 3:
         X = np.moveaxis(X, -1, 1)
-    elif X.ndim != 2:
+    elif X.ndim != 2 and not (X.ndim == 4 and name.startswith(("atari:", "env:"))):  # which have channels first
         X = found.rows
     if X.dtype.kind in "bi" or (X.dtype.kind == "u" and X.dtype != np.uint8):
         X = X.astype(np.float32)
     keep = slice(None if makes else n)
     y = found.y[keep] if found.y.ndim == 1 else np.empty((len(X[keep]), 0), int)
-    return Samples(X[keep], y, found.names if y.ndim == 1 else (), found.about)
+    play = {"actions": found.actions, "episodes": found.episodes, "memory": found.y if plays else None}
+    return Samples(
+        X[keep],
+        y,
+        found.names if y.ndim == 1 else (),
+        found.about,
+        **{key: None if value is None else value[keep] for key, value in play.items()},
+    )
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -157,21 +197,50 @@ def fit(estimator: Any, config: dict[str, Any], samples: Samples) -> Fitted:
     """
     if len(samples) < 2:
         raise ValueError(f"{len(samples)} sample: there must be two or more, to learn from and to judge by")
-    order = np.random.default_rng(config["seed"]).permutation(len(samples))
-    n = max(round(SHARE * len(samples)), 1)
-    held_out, learned = np.sort(order[:n]), np.sort(order[n:])
+    unseen = held_out(len(samples), config)
+    learned = np.setdiff1d(np.arange(len(samples)), unseen)
     began = time.monotonic()
-    labels = (samples.y[learned],) if _wants_labels(estimator, samples) else ()
-    estimator.fit(samples.X[learned], *labels)
-    return Fitted(estimator, held_out, time.monotonic() - began)
+    estimator.fit(samples.X[learned], **_known(estimator, samples, learned))
+    return Fitted(estimator, unseen, time.monotonic() - began)
 
 
-def _wants_labels(estimator: Any, samples: Samples) -> bool:
+def held_out(n: int, config: dict[str, Any]) -> np.ndarray:
+    """Which of `n` samples a run with a configuration does not learn from: a tenth of them.
+
+    They are drawn; but what learns from neighbours in time leaves out the last ones, or it would have pairs of frames
+    that are no neighbours.
+
+    Examples
+    --------
+    >>> held_out(30, {"algorithm": "temporal", "seed": 0})
+    array([27, 28, 29])
+    >>> held_out(30, {"algorithm": "simclr", "seed": 0}).shape
+    (3,)
+    """
+    some = max(round(SHARE * n), 1)
+    if config["algorithm"] in IN_ORDER:
+        return np.arange(n - some, n)
+    return np.sort(np.random.default_rng(config["seed"]).permutation(n)[:some])
+
+
+def _known(estimator: Any, samples: Samples, learned: np.ndarray) -> dict[str, Any]:
+    """What an estimator is told besides the samples: labels, or the episodes of a recording and its actions."""
+    episodes = None if samples.episodes is None else samples.episodes[learned]
+    if isinstance(estimator, TemporalContrast | STDIM):
+        return {"y": episodes}
+    name = type(estimator).__name__
+    if isinstance(estimator, InverseDynamics):
+        if samples.actions is None:
+            raise ValueError(
+                f"{name} learns from actions, one of a few after each sample, and these have none: atari:<Game> has "
+                "them, and env:<ID>, where actions are numbered"
+            )
+        return {"y": samples.actions[learned], "episodes": episodes}
     if not estimator.__sklearn_tags__().target_tags.required:
-        return False
+        return {}
     if samples.y.ndim != 1:
-        raise ValueError(f"{type(estimator).__name__} learns from labels, and these samples have none")
-    return True
+        raise ValueError(f"{name} learns from labels, and these samples have none")
+    return {"y": samples.y[learned]}
 
 
 # -- its folder --------------------------------------------------------------------------------------------------------
@@ -189,16 +258,21 @@ def keep(fitted: Fitted, config: dict[str, Any], samples: Samples, root: Path, c
     codes = estimator.transform(samples.X)
     summary = _summary(fitted, config, samples, codes)
     print("\n".join(_said(summary)), flush=True)
+    text = ""
+    if isinstance(estimator, TokenModel) and estimator.vocabulary == BYTES:
+        text = fit_text.written(estimator, samples.X[fitted.held_out], config["seed"])
+        print(f"\n{text}\n", flush=True)
     with new_run(root, config, command) as run:
         estimator.save(run.folder / ESTIMATOR)
         zoo.save(estimator.encoder_, run.folder / ENCODER)
         table = MetricsCSV(run.metrics)
-        for epoch, loss in enumerate(estimator.loss_curve_):
-            held = estimator.validation_curve_[epoch : epoch + 1]
-            table.write({"loss": loss, **({"held_out_loss": held[0]} if held else {})}, step=epoch + 1)
+        for epoch, row in enumerate(estimator.history_, 1):
+            table.write(row, step=epoch)
         table.close()
         with atomic(run.folder / "codes.npy") as draft:
             np.save(draft, codes, allow_pickle=False)
+        if text:
+            write_text(run.folder / "sample.txt", text + "\n")
         write_text(run.folder / "summary.json", json.dumps(plain_numbers(summary), indent=2) + "\n")
         _draw(run.folder, fitted, config, samples, codes)
     return run
@@ -235,9 +309,13 @@ def _summary(fitted: Fitted, config: dict[str, Any], samples: Samples, codes: np
         "epochs": estimator.n_iter_,
         "stopped": estimator.stopped_,
         "loss": estimator.loss_curve_[-1] if estimator.loss_curve_ else None,
+        "known": "memory" if samples.memory is not None else "labels" if samples.y.ndim == 1 else None,
     }
     if hasattr(estimator, "predict"):
         summary["held_out_score"] = estimator.score(unseen, samples.y[fitted.held_out])
+    elif isinstance(estimator, TokenModel):
+        learned = np.setdiff1d(np.arange(len(samples)), fitted.held_out)
+        summary |= fit_text.judged(estimator, samples.X[learned], unseen)
     elif _restores(estimator):
         summary["held_out_mse"] = _mse(estimator.reconstruct(unseen), unseen)
         summary["pca_mse"] = _pca_mse(samples, fitted.held_out, codes.shape[1])
@@ -276,7 +354,7 @@ def _said(summary: dict[str, Any]) -> list[str]:
         lines += [f"mean squared error on held-out samples {ours:.4g}{beside}"]
     if "held_out_score" in summary:
         lines += [f"score on held-out samples {summary['held_out_score']:.3f}"]
-    return lines
+    return lines + fit_text.said(summary)
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

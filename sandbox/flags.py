@@ -51,7 +51,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     found = [by_lower[name] for name in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)]
     if found:
         return f": did you mean {' or '.join(found)}?"
-    return f": known are {', '.join(by_lower.values())}" if len(by_lower) <= 12 else ""
+    return f": known are {', '.join(by_lower.values())}" if len(by_lower) <= 16 else ""
 
 
 def whole(text: str) -> int:
@@ -122,6 +122,8 @@ def add_signature(
 ) -> None:
     """Add a flag ``--like-this`` for each parameter ``like_this`` that has a default; what is not given is not set.
 
+    A flag of ``true`` or ``false`` without a word after it is ``true``.
+
     Parameters
     ----------
     parser : argparse.ArgumentParser
@@ -143,6 +145,7 @@ def add_signature(
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if name not in skip and parameter.default is not parameter.empty:
             default = "null" if parameter.default is None else parameter.default
+            alone: dict[str, Any] = {"nargs": "?", "const": True} if bool in _members(parameter.annotation) else {}
             group.add_argument(
                 f"--{name.rstrip('_').replace('_', '-')}",  # lambda_ is a parameter as lambda can't be one
                 dest=name,
@@ -150,6 +153,7 @@ def add_signature(
                 default=argparse.SUPPRESS,
                 metavar=_metavar(parameter.annotation),
                 help=f"default {default}",
+                **alone,
             )
 
 

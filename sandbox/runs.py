@@ -220,7 +220,7 @@ def stem_of(data: str) -> str:
     ('atari:Pong', 'table', 'two-first')
     """
     name, _, array = data.rpartition(":") if ".npz:" in data.lower() else (data, "", "")
-    if name in SOURCES or name.startswith("atari:"):
+    if name in SOURCES or name.startswith(("atari:", "env:")):
         return name
     stem = Path(name).resolve().stem or "root"
     return f"{stem}-{array}" if array else stem

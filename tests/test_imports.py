@@ -18,7 +18,7 @@ LEAVES = tuple(
     for name in (
         *("cli", "flags", "train", "runs", "show", "sight", "tables", "data", "bench", "demos"),
         *("cluster", "cluster_model", "cluster_plots", "figures", "fit", "latent_plots"),
-        *("compress", "fit_codec", "rate_distortion"),
+        *("compress", "fit_codec", "fit_text", "rate_distortion", "probe", "probe_plots", "clock"),
     )
 )
 KERNEL = (

@@ -89,11 +89,14 @@ def resized_crop(
     scale: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     generator: Generator | None = None,
+    *,
+    mirrored: float = 0.0,
 ) -> Tensor:
     """A part of each picture, brought to the size of the whole (bilinear).
 
     The share of the area that is seen is uniform in `scale`, width to height log-uniform in `ratio`, as far as the
-    picture reaches, and the place uniform (Szegedy et al., arXiv:1409.4842; SimCLR, arXiv:2002.05709, appendix A).
+    picture reaches, and the place uniform (Szegedy et al., arXiv:1409.4842; SimCLR, arXiv:2002.05709, appendix A). With
+    probability `mirrored` it is turned left for right as by `flip`, which costs nothing here.
 
     Examples
     --------
@@ -106,6 +109,8 @@ def resized_crop(
     width, height = (area * aspect).sqrt().clamp_max(1), (area / aspect).sqrt().clamp_max(1)
     left, top = (1 - width) * _uniform(x, -1, 1, generator), (1 - height) * _uniform(x, -1, 1, generator)
     zero = torch.zeros_like(left)
+    if mirrored:
+        width = torch.where(_chosen(x, mirrored, generator), -width, width)
     return _warped(x, [width, zero, left, zero, height, top])
 
 
@@ -159,12 +164,15 @@ def colour_jitter(
     hue: float = 0.1,
     p: float = 0.8,
     generator: Generator | None = None,
+    *,
+    colourless: float = 0.0,
 ) -> Tensor:
     """Brightness, contrast, saturation and hue of pictures changed, with probability `p` (arXiv:2002.05709).
 
     Each strength is how far the factor may be from 1; that of `hue` is in turns, about the axis of grey. Nothing is cut
-    off in between, so that all four are one linear map of a picture's colours, whatever their order. Of pictures that
-    have not three channels, brightness and contrast are changed, of all channels together.
+    off in between, so that all four are one affine map of a picture's colours, whatever their order; so is what `grey`
+    would do after them, with probability `colourless`. Of pictures that have not three channels, brightness and
+    contrast are changed, of all channels together.
 
     Examples
     --------
@@ -178,15 +186,19 @@ def colour_jitter(
         return torch.where(chosen, _uniform(x, max(1 - strength, 0), 1 + strength, generator), 1)
 
     lighter, sharper = factor(brightness), factor(contrast)
-    if x.shape[1] == 3:
-        stronger = factor(saturation)
-        angle = 2 * math.pi * torch.where(chosen, _uniform(x, -hue, hue, generator), 0)
-        cos, sin, zero = stronger * angle.cos(), stronger * angle.sin(), torch.zeros_like(angle)
-        turn = torch.stack([torch.ones_like(zero), zero, zero, zero, cos, -sin, zero, sin, cos], 3).view(-1, 3, 3)
-        axes = values.new_tensor(YIQ)
-        values = _recoloured(values, axes.inverse() @ turn @ axes)
-    middle = _luma(values).mean((1, 2, 3), keepdim=True)
-    return _typed(torch.lerp(middle, values, sharper).mul_(lighter), x)
+    gain, rest = lighter * sharper, lighter * (1 - sharper)
+    if x.shape[1] != 3:
+        return _typed(torch.addcmul(rest * values.mean((1, 2, 3), keepdim=True), values, gain), x)
+    stronger = factor(saturation)
+    angle = 2 * math.pi * torch.where(chosen, _uniform(x, -hue, hue, generator), 0)
+    cos, sin, zero = stronger * angle.cos(), stronger * angle.sin(), torch.zeros_like(angle)
+    turn = torch.stack([torch.ones_like(zero), zero, zero, zero, cos, -sin, zero, sin, cos], 3).view(-1, 3, 3)
+    axes = values.new_tensor(YIQ)
+    maps = axes.inverse() @ turn @ axes  # [B, 3, 3], which leave everything as bright as it is
+    if colourless:
+        maps = torch.where(_chosen(x, colourless, generator).view(-1, 1, 1), axes[:1].expand(3, 3) @ maps, maps)
+    middle = values.mean((2, 3)) @ axes[0]  # [B]
+    return _typed(_recoloured(values, gain.view(-1, 1, 1) * maps, rest.view(-1) * middle), x)
 
 
 def grey(x: Tensor, p: float = 0.2, generator: Generator | None = None) -> Tensor:
@@ -277,8 +289,8 @@ def atari(x: Tensor, generator: Generator | None = None) -> Tensor:
 
 def cifar(x: Tensor, generator: Generator | None = None) -> Tensor:
     """For small photos: crops, mirror images, colours (arXiv:2002.05709, appendix B.9)."""
-    x = flip(resized_crop(x, generator=generator), generator=generator)
-    return grey(colour_jitter(x, generator=generator), generator=generator)
+    x = resized_crop(x, mirrored=0.5, generator=generator)
+    return colour_jitter(x, colourless=0.2, generator=generator)
 
 
 def digits(x: Tensor, generator: Generator | None = None) -> Tensor:
@@ -349,8 +361,11 @@ def _box(x: Tensor, share: Tensor, generator: Generator | None) -> Tensor:
 
 def _warped(x: Tensor, entries: list[Tensor]) -> Tensor:
     """Pictures seen through affine maps, six entries [B, 1, 1, 1] each; outside is what the edge is."""
-    places = F.affine_grid(torch.cat(entries, 1).view(-1, 2, 3), list(x.shape), align_corners=False)
-    return _typed(F.grid_sample(_floats(x), places, padding_mode="border", align_corners=False), x)
+    across, down, at = torch.cat(entries, 1).view(-1, 2, 3, 1, 1).unbind(2)  # [B, 2, 1, 1] each
+    columns, rows = (torch.arange(1 - size, size, 2, device=x.device, dtype=at.dtype) / size for size in x.shape[:1:-1])
+    # What `affine_grid` gives, which by itself takes longer than the sampling: [B, 2, H, W], from -1 to 1.
+    places = torch.addcmul(torch.addcmul(at, down, rows[:, None]), across, columns)
+    return _typed(F.grid_sample(_floats(x), places.permute(0, 2, 3, 1), padding_mode="border", align_corners=False), x)
 
 
 def _luma(values: Tensor) -> Tensor:
@@ -361,9 +376,9 @@ def _luma(values: Tensor) -> Tensor:
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-def _recoloured(values: Tensor, maps: Tensor) -> Tensor:
-    """The colours of each picture through its own map [B, 3, 3]."""
-    return (maps @ values.flatten(2)).view_as(values)
+def _recoloured(values: Tensor, maps: Tensor, plus: Tensor) -> Tensor:
+    """The colours of each picture through its own map [B, 3, 3], and a number [B] to all of them."""
+    return torch.baddbmm(plus.view(-1, 1, 1), maps, values.flatten(2)).view(values.shape)
 
 
 def _gaussians(size: int, sigmas: Tensor) -> Tensor:

@@ -124,6 +124,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     tensorboard: str | os.PathLike[str] | None = None
     checkpoint: str | os.PathLike[str] | None = None
 
+    _starters: ClassVar[int] = STARTERS
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "image_shape": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -314,7 +315,7 @@ class TorchEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         device = pick_device(self.device)
         with private_seed(self._seed):
             self.model_: Any = self._networks().to(device)
-            some = np.sort(torch.randperm(len(arrays[0]))[:STARTERS].numpy())
+            some = np.sort(torch.randperm(len(arrays[0]))[: self._starters].numpy())
             with torch.no_grad(), threads(self._threads()):
                 self._start(self._floats(torch.from_numpy(arrays[0][some]).to(device)))
         self._fitting = self._new_fitting()
@@ -451,9 +452,8 @@ def mean_and_scale(x: Tensor) -> tuple[Tensor, float]:
     >>> mean_and_scale(torch.tensor([[0.0, 4.0], [2.0, 4.0]]))[0]
     tensor([1., 4.])
     """
-    rows = x.flatten(1)
-    mean = rows.mean(0)
-    return mean, float((rows - mean).square().mean().sqrt()) or 1.0
+    variance, mean = torch.var_mean(x, 0, correction=0)  # in one pass, without a copy of all samples less their mean
+    return mean.flatten(), float(variance.mean().sqrt()) or 1.0
 
 
 def _untold(value: Any) -> Any:

@@ -307,6 +307,7 @@ class TemporalContrast(JointEmbedding):
 
     Examples
     --------
+    >>> import numpy as np
     >>> frames = np.random.default_rng(0).integers(0, 255, (64, 4, 36, 36), np.uint8)
     >>> episodes = np.repeat([0, 1], 32)
     >>> TemporalContrast(n_features=16, max_iter=1, random_state=0).fit(frames, episodes).transform(frames).shape
@@ -336,7 +337,7 @@ class TemporalContrast(JointEmbedding):
         return model
 
     def _loss(self, x: Tensor, rows: Tensor) -> Loss:
-        model, (earlier,), (later,) = self.model_, self._views(x, 1), self._views(self._floats(rows), 1)
+        model, (earlier,), (later,) = self.model_, self._views(x, 1), self._views(self._seen(rows), 1)
         z = model(earlier)
         with torch.no_grad():
             keys = model.target(later)

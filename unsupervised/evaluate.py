@@ -2,7 +2,8 @@
 
 First the judges of one clustering (`silhouette`, `agreement`, `stability`), then the choice of k, which is made of
 them (`inertia_curve`, `elbow`, `choose_k`). A judge of many rows looks at a sample of them and says how sure it is.
-The judges of features (`LinearProbe`, `knn_accuracy`, `ram_probe`) are in `unsupervised.probes`.
+The judges of features are in `unsupervised.probes` (`LinearProbe`, `knn_accuracy`, `ram_probe`), and those that put an
+encoder beside its controls in `unsupervised.judge` (`judge`, `few_labels`, `judge_ram`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 from sklearn.utils import check_array, check_random_state, check_X_y
 
 from unsupervised import KMeans
+from unsupervised.judge import FewLabels, Judged, Judgement, RamJudgement, few_labels, judge, judge_ram
 from unsupervised.probes import RAM_LABELS, LinearProbe, RamScores, frozen_features, knn_accuracy, ram_probe
 
 __all__ = [
     "RAM_LABELS",
     "Agreement",
     "Choice",
+    "FewLabels",
     "InertiaCurve",
+    "Judged",
+    "Judgement",
     "LinearProbe",
+    "RamJudgement",
     "RamScores",
     "Silhouette",
     "Stability",
@@ -34,8 +40,11 @@ __all__ = [
     "agreement",
     "choose_k",
     "elbow",
+    "few_labels",
     "frozen_features",
     "inertia_curve",
+    "judge",
+    "judge_ram",
     "knn_accuracy",
     "ram_probe",
     "silhouette",

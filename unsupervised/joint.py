@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from sandbox.training.fit import Schedule
+from sandbox.training.fit import Loss, Schedule
 from sandbox.zoo.ema import follow
 from sandbox.zoo.given import Given
 from sandbox.zoo.names import build
@@ -85,6 +85,7 @@ class JointEmbedding(Pretrained):
     hidden: int = 256
     dim: int = 128
 
+    _starters: ClassVar[int] = 1024  # enough for a mean and a scale, which is all that is taken of them
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Pretrained._parameter_constraints,
         "views": [StrOptions(set(augment.RECIPES)), callable, None],
@@ -101,11 +102,26 @@ class JointEmbedding(Pretrained):
         if hasattr(self.model_, "target"):
             follow_online(self.model_, tau=1.0)
 
+    def _batch_loss(self, rows: Tensor, *targets: Tensor) -> Loss:
+        return self._loss(self._seen(rows), *targets)
+
+    def _seen(self, rows: Tensor) -> Tensor:
+        """Rows as the samples that views are made of: floats, but bytes where all that is done to them is a shift.
+
+        Bytes are a quarter of the memory to move, and the encoder takes them as well.
+        """
+        if rows.dtype == torch.uint8 and not callable(self.views) and recipe_for(self.in_shape_, self.views) == "atari":
+            return rows.view(len(rows), *self.in_shape_)
+        return self._floats(rows)
+
     def _views(self, x: Tensor, n: int = 2) -> list[Tensor]:
         """So many views of each sample, ``[B, *in_shape]`` each."""
         view = augment.RECIPES[recipe_for(self.in_shape_, self.views)] if not callable(self.views) else self.views
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # half the bits would move pixels
-            return [view(x) for _ in range(n)]
+            views = [view(x) for _ in range(n)]
+        if x.dtype == torch.uint8:  # in the order of memory that convolutions want, which costs least of bytes
+            views = [one.contiguous(memory_format=torch.channels_last) for one in views]
+        return views
 
     def _embedded(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of two views ``[B, dim]``, both through the networks in one go."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sandbox.training.losses import info_nce, several
+from sandbox.training.losses import several
 
 
 def mse(x_hat: Tensor, x: Tensor) -> Tensor:

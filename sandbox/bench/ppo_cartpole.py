@@ -129,40 +129,12 @@ def train_at_full_speed(arm: str, seed: int, n_timesteps: int) -> dict[str, Any]
 
 
 def train_until_solved(who: str, seed: int, n_timesteps: int) -> dict[str, Any]:
-    from stable_baselines3.common.callbacks import BaseCallback
+    from sandbox.clock import Clock
 
-    from agents import vecenv
-    from agents.evaluation import evaluate
-
-    class Clock(BaseCallback):
-        """Evaluates with the clock stopped, and ends the training once it is solved."""
-
-        def _on_training_start(self) -> None:
-            self.envs = vecenv.make("sandbox/CartPole-v1", 20)
-            self.running, self.next = 0.0, 2_000
-            self.good: list[tuple[float, int]] = []
-            self.since = time.perf_counter()
-
-        def _on_step(self) -> bool:
-            return len(self.good) < 2
-
-        def _on_rollout_start(self) -> None:
-            if self.num_timesteps < self.next:
-                return
-            self.running += time.perf_counter() - self.since
-            self.next = self.num_timesteps + 2_000
-            good = evaluate(self.model, self.envs, 20, seed=1000 + seed).mean >= SOLVED
-            self.good = [*self.good, (self.running, self.num_timesteps)] if good else []
-            self.since = time.perf_counter()
-
-        def _on_training_end(self) -> None:
-            self.running += time.perf_counter() - self.since
-
-    clock = Clock()
+    clock = Clock("sandbox/CartPole-v1", [SOLVED], every=2_000, seed=1000 + seed)
     agent(*SOLVERS[who], seed).learn(n_timesteps, clock)
-    solved = len(clock.good) == 2
-    seconds, steps = clock.good[0] if solved else (clock.running, clock.num_timesteps)
-    return {"solved": solved, "seconds": seconds, "steps": steps}
+    seconds, steps = clock.reached.get(SOLVED, (clock.running, clock.num_timesteps))
+    return {"solved": SOLVED in clock.reached, "seconds": seconds, "steps": steps}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Your own files as data: `read` for arrays, tables, pictures and sounds. Opening one runs no code.
+"""Your own files as data: `read` for arrays, tables, pictures, sounds and texts. Opening one runs no code.
 
 ========================  ==========================================================================
 ``.npy``                  one array, opened as a memory map: what is not read takes no memory
@@ -8,6 +8,7 @@ a picture                 one sample
 a folder of pictures      a sample each; those of subfolders are labelled with the subfolder's name
 ``.wav``                  sound, cut into windows
 a folder of ``.wav``      the same of each, labelled with the file, or with the subfolder
+a text                    ``.txt`` and the like: its bytes, cut into windows
 ========================  ==========================================================================
 """
 
@@ -26,10 +27,13 @@ import numpy as np
 from sandbox.data.names import Data
 from sandbox.data.pictures import SUFFIXES, inside, picture, pictures
 from sandbox.data.sounds import SUFFIX, sound, sounds
+from sandbox.data.texts import SUFFIXES as TEXTS
+from sandbox.data.texts import text
 from sandbox.training.checkpoint import FileError
 from sandbox.training.log import ProgressLine
 
-KINDS = f".npy, .npz, .csv, .wav, a picture ({', '.join(SUFFIXES)}) or a folder of pictures or sounds"
+PICTURES, WRITTEN = ", ".join(SUFFIXES), ", ".join(TEXTS)
+KINDS = f".npy, .npz, .csv, .wav, a picture ({PICTURES}), a folder of pictures or sounds, or a text ({WRITTEN})"
 
 
 def read(path: str | os.PathLike[str], **kwargs: Any) -> Data:
@@ -41,7 +45,7 @@ def read(path: str | os.PathLike[str], **kwargs: Any) -> Data:
         One of the above.
     **kwargs
         Of pictures: ``size`` and ``grey``, see `sandbox.data.pictures.pictures`. Of sounds: ``window``, see
-        `sandbox.data.sounds.sounds`.
+        `sandbox.data.sounds.sounds`; and of texts, see `sandbox.data.texts.text`.
 
     Returns
     -------
@@ -78,6 +82,8 @@ def read(path: str | os.PathLike[str], **kwargs: Any) -> Data:
             return picture(path, **kwargs)
         if suffix == SUFFIX:
             return sound(path, **kwargs)
+        if suffix in TEXTS:
+            return text(path, **kwargs)
         if suffix == ".npy":
             return _unlabelled(_npy(path, **kwargs), f"{path}, a memory map")
         if suffix == ".npz":
@@ -230,12 +236,12 @@ class _Lines:
         fields, expected = (next(csv.reader([text], delimiter=delimiter)) for text in (self.text, self.first))
         if len(fields) != len(expected):
             return f"{len(fields)} values where the rows before have {len(expected)}; a row needs them all"
-        for i, text in enumerate(fields):
-            if not _is_number(text):
+        for i, field in enumerate(fields):
+            if not _is_number(field):
                 column = f"column {i + 1}" + (f" ({header[i]})" if i < len(header) else "")
-                if not text.strip():
+                if not field.strip():
                     return f"{column} is empty; fill it in, or leave out the row or the column"
                 return (
-                    f"{column} is {text.strip()!r}, not a number; leave out columns of text, or write them as numbers"
+                    f"{column} is {field.strip()!r}, not a number; leave out columns of text, or write them as numbers"
                 )
         return " ".join(str(error).split())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SOURCES = {
     "atari:<Game>": "sandbox.data.atari:frames",
     "digits": "sandbox.data.pictures:digits",
+    "env:<ID>": "sandbox.data.play:observations",
     "fashion_mnist": "sandbox.data.openml:fashion_mnist",
     "mnist": "sandbox.data.openml:mnist",
     "patches": "sandbox.data.pictures:patches",
@@ -38,6 +39,10 @@ class Data:
         What it is, and where it is from.
     files : tuple of str
         Of the samples, where each was read from a file of its own.
+    actions : [N] int, optional
+        Of play: the action that followed each sample.
+    episodes : [N] int, optional
+        Of play: which episode each sample is of, counted from 0. Neighbours of one episode are one step apart.
     """
 
     X: np.ndarray
@@ -45,6 +50,8 @@ class Data:
     names: tuple[str, ...]
     about: str
     files: tuple[str, ...] = ()
+    actions: np.ndarray | None = None
+    episodes: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Data(X {self.X.dtype} {list(self.X.shape)}, y {self.y.dtype} {list(self.y.shape)}: {self.about})"
@@ -65,13 +72,16 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Data:
     name : str or path-like
         ``"digits"`` and ``"photos"`` are scikit-learn's, ``"patches"`` small parts of the photos; ``"mnist"`` and
         ``"fashion_mnist"`` are downloaded once; ``"atari:Pong"`` is random play of that game, labelled with the
-        console's memory. Else a path: ``.npy`` (a memory map), ``.npz`` or ``.npz:name``, ``.csv``, a picture, a
-        ``.wav``, or a folder of pictures or of sounds. Where a file has the name of a data set, ``"./digits"`` is the
-        file.
+        console's memory, and ``"env:CartPole-v1"`` that of any environment of Gymnasium, ``"env:sandbox/Catch-v0"`` of
+        this project's. Else a path: ``.npy`` (a memory map), ``.npz`` or ``.npz:name``, ``.csv``, a picture, a
+        ``.wav``, a folder of pictures or of sounds, or a text (``.txt``, ``.md`` ...), whose bytes are cut into
+        windows. Where a file has the name of a data set, ``"./digits"`` is the file.
     **kwargs
         Of patches: ``n``, ``size=(height, width)``, ``grey`` and ``seed``. Of Atari: ``n``, 1000 frames by default,
-        ``what="frames" | "ram" | "sound"``, and what else `envs.recording.record` takes. Of pictures of yours:
-        ``size`` and ``grey=True | False``. Of sounds: ``window``, the samples of each row, 1024 by default.
+        ``what="frames" | "ram" | "sound"``, ``stack``, and what else `envs.recording.record` takes. Of environments:
+        ``n``, 4000 observations by default, ``seed``, ``n_envs`` and ``policy``. Of pictures of yours: ``size`` and
+        ``grey=True | False``. Of sounds and texts: ``window``, the samples (1024 by default) or bytes (128)
+        of each row.
 
     Returns
     -------
@@ -80,8 +90,9 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Data:
     Raises
     ------
     ValueError
-        If there is no such data set or game; the message has the nearest ones. Of a file it is a `FileError`, if it
-        is missing, damaged, or does not hold what it should; or it would have to be downloaded, and can't be.
+        If there is no such data set, game or environment; the message has the nearest ones. Of a file it is a
+        `FileError`, if it is missing, damaged, or does not hold what it should; or it would have to be downloaded, and
+        can't be.
     ModuleNotFoundError
         If what it needs is not installed; the message says how to install it.
     TypeError
@@ -97,7 +108,8 @@ def load(name: str | os.PathLike[str], **kwargs: Any) -> Data:
     """
     name, is_path = os.fspath(name), isinstance(name, os.PathLike)
     kind, colon, which = name.partition(":")
-    key = f"{kind}:<Game>" if colon else kind
+    kinds = {key.partition(":")[0]: key for key in SOURCES if ":<" in key}  # atari, which is atari:<Game>, and such
+    key = kinds.get(kind, name) if colon else name
     if is_path or key not in SOURCES:
         if is_path or (name and (os.sep in name or "." in name or os.path.exists(name))):  # noqa: PTH110
             from sandbox.data.files import read

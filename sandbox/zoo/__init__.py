@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sandbox.zoo.quantize import FSQ, VectorQuantizer, perplexity
     from sandbox.zoo.recurrent import GRU, LSTM, RNN, RecurrentDecoder, RecurrentEncoder
     from sandbox.zoo.resnet import ResNet18
+    from sandbox.zoo.tokens import TokenEncoder
     from sandbox.zoo.transformer import Block, Transformer, ViT
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "ResNet18",
     "Sequence",
     "Step",
+    "TokenEncoder",
     "Transformer",
     "VectorQuantizer",
     "ViT",
@@ -80,6 +82,7 @@ __getattr__, __dir__ = contents(
         "quantize": ("FSQ", "VectorQuantizer", "perplexity"),
         "recurrent": ("GRU", "LSTM", "RNN", "RecurrentDecoder", "RecurrentEncoder"),
         "resnet": ("ResNet18",),
+        "tokens": ("TokenEncoder",),
         "transformer": ("Block", "Transformer", "ViT"),
     },
 )

@@ -21,6 +21,7 @@ class Encoder(nn.Module):
 
     The rule for pixels, here and for every encoder: **uint8 input is divided by 255, floats are taken as they are**,
     every other dtype is refused. (Stable-Baselines3 scales images itself and hands over floats: nothing is done twice.)
+    Where numbers are names, as in `TokenEncoder`, there are no pixels to scale.
 
     Parameters
     ----------

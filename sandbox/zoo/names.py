@@ -25,6 +25,7 @@ ZOO = {
     "recurrent_encoder": "sandbox.zoo.recurrent:RecurrentEncoder",
     "resnet18": "sandbox.zoo.resnet:ResNet18",
     "rnn": "sandbox.zoo.recurrent:RNN",
+    "token_encoder": "sandbox.zoo.tokens:TokenEncoder",
     "transformer": "sandbox.zoo.transformer:Transformer",
     "vit": "sandbox.zoo.transformer:ViT",
 }

@@ -18,7 +18,8 @@ from sandbox.runs import Run
 ENV = "sandbox/Catch-v0"
 TINY = ["--n-timesteps", "512", "--n-envs", "4", "--n-steps", "16", "--batch-size", "32", "--n-epochs", "1"]
 TINY += ["--eval-every", "0"]
-COMMANDS = ["train", "eval", "watch", "cluster", "fit", "compress", "decompress", "inspect", "list", "bench", "demo"]
+COMMANDS = ["train", "eval", "watch", "cluster", "fit", "pretrain", "probe", "compress", "decompress", "inspect"]
+COMMANDS += ["list", "bench", "demo"]
 PROGRAM = Path(sys.executable).with_name("sandbox")
 
 

@@ -151,6 +151,58 @@ def test_a_game_is_its_sound_or_its_memory_if_asked():
         data.load("atari:Pong", what="smell")
 
 
+def test_a_game_has_the_actions_and_the_episodes_of_its_recording():
+    pytest.importorskip("ale_py")
+    from envs.recording import record
+
+    how = {"seed": 1, "size": 8, "grey": True, "cache": False, "frame_skip": 60}
+    played = record("Pong", 100, **how)
+    assert played.starts.sum() > 1
+    for what in ("frames", "ram", "sound"):
+        found = data.load("atari:Pong", n=100, what=what, **how)
+        assert np.array_equal(found.actions, played.actions)
+        assert found.episodes[0] == 0
+        assert np.array_equal(np.diff(found.episodes), played.starts[1:])
+
+
+def test_a_stack_is_the_last_frames_and_at_the_start_of_an_episode_its_first_one_again():
+    pytest.importorskip("ale_py")
+    how = {"n": 100, "seed": 1, "size": 8, "grey": True, "cache": False, "frame_skip": 60}
+    one, found = data.load("atari:Pong", **how), data.load("atari:Pong", **how, stack=3)
+    assert (found.X.shape, found.X.dtype) == ((100, 3, 8, 8), np.uint8)
+    assert np.array_equal(found.y, one.y)
+    (start,) = np.flatnonzero(np.diff(one.episodes))[:1] + 1
+    assert start > 3
+    for i, frames in [(0, [0, 0, 0]), (1, [0, 0, 1]), (2, [0, 1, 2]), (start - 1, [start - 3, start - 2, start - 1])]:
+        assert np.array_equal(found.X[i], one.X[frames])
+    for i, frames in [(start, [start] * 3), (start + 1, [start, start, start + 1])]:
+        assert np.array_equal(found.X[i], one.X[frames])
+    assert np.array_equal(data.load("atari:Pong", **how, stack=1).X[:, 0], one.X)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"stack": 4}, "grey=True"),
+        ({"stack": 4, "grey": True, "what": "ram"}, "frames in grey"),
+        ({"stack": 0, "grey": True}, "at least 1"),
+    ],
+)
+def test_a_stack_that_cannot_be_is_one_line(wrong, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        data.load("atari:Pong", n=5, **wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_stacks_larger_than_the_free_memory_are_refused(monkeypatch):
+    pytest.importorskip("ale_py")
+    monkeypatch.setattr("sandbox.training.device.free_memory", lambda: 4 * 50 * 64)
+    how = {"n": 50, "size": 8, "grey": True, "cache": False}
+    assert data.load("atari:Pong", **how, stack=4).X.shape == (50, 4, 8, 8)
+    with pytest.raises(MemoryError, match="50 x 5 x 8 x 8 are"):
+        data.load("atari:Pong", **how, stack=5)
+
+
 def test_a_game_has_a_thousand_frames_unless_told_otherwise(monkeypatch):
     pytest.importorskip("ale_py")
     from envs import recording
@@ -173,6 +225,8 @@ def test_a_game_has_a_thousand_frames_unless_told_otherwise(monkeypatch):
         ("digit", "digits"),
         ("Photo", "photos"),
         ("atari", "atari:<Game>"),
+        ("env", "env:<ID>"),
+        ("patches:<Game>", "patches"),
         ("digits:8", "digits"),
         ("", "digits"),
         ("MNIST", "mnist"),
@@ -221,6 +275,168 @@ def test_a_source_of_ones_own_joins_the_others(tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "mine", "data_of_mine:three")
     assert data.load("mine").X.tolist() == [0, 1, 2]
     assert len(data.load("mine", n=5).rows) == 5
+
+
+def test_a_source_of_ones_own_may_take_a_word_after_its_name(tmp_path, monkeypatch):
+    source = "def some(n):\n    return Data(np.arange(int(n)), np.zeros(int(n), int), ('none',), 'numbers')\n"
+    (tmp_path / "more_data_of_mine.py").write_text(f"import numpy as np\nfrom sandbox.data import Data\n{source}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(SOURCES, "numbers:<N>", "more_data_of_mine:some")
+    assert data.load("numbers:4").X.tolist() == [0, 1, 2, 3]
+
+
+# -- environments ------------------------------------------------------------------------------------------------------
+
+
+def replayed(env, found, counts):
+    """What an environment shows when the actions are played again, episode by episode, as many as each one has."""
+    import gymnasium as gym
+
+    seen, ends = [], np.cumsum(counts)
+    for i, (stop, count) in enumerate(zip(ends, counts, strict=True)):
+        one = gym.make(env)
+        for t in range(stop - count, stop):
+            new = t == stop - count or found.episodes[t] != found.episodes[t - 1]
+            if new:
+                obs, _ = one.reset(seed=found_seed(found) + i) if t == stop - count else one.reset()
+            seen.append(obs)
+            obs, _, terminated, truncated, _ = one.step(found.actions[t])
+            ends_here = t + 1 < stop and found.episodes[t + 1] != found.episodes[t]
+            assert t + 1 == stop or (terminated or truncated) == ends_here
+    return np.array(seen)
+
+
+def found_seed(found):
+    return int(found.about.rpartition("seed ")[2])
+
+
+def test_played_again_the_actions_show_the_same_observations():
+    found = data.load("env:CartPole-v1", n=200, n_envs=3, seed=5)
+    assert (found.X.shape, found.X.dtype) == ((200, 4), np.float32)
+    assert (found.y.shape, found.actions.shape, found.episodes.shape) == ((200, 0), (200,), (200,))
+    assert np.array_equal(replayed("CartPole-v1", found, [67, 67, 66]), found.X)
+    assert found.episodes[66] != found.episodes[67]
+    assert found.episodes[133] != found.episodes[134]
+    assert set(np.diff(found.episodes)) == {0, 1}
+    assert repr(found) == "Data(X float32 [200, 4], y int64 [200, 0]: CartPole-v1, policy random, seed 5)"
+
+
+def test_an_environment_of_this_project_keeps_its_episodes_apart_and_its_pictures_as_they_are():
+    found = data.load("env:sandbox/Catch-v0", n=50, n_envs=2)
+    assert (found.X.shape, found.X.dtype) == ((50, 10, 5), np.float32)
+    ball = found.X.sum(2).argmax(1)  # its row: 0 to 8, as the last observation of an episode has no action after it
+    assert np.array_equal(ball, np.tile(np.arange(25) % 9, 2))
+    assert np.array_equal(np.flatnonzero(np.diff(found.episodes)), [8, 17, 24, 33, 42])
+    paddle = found.X[:, -1].argmax(1)
+    together = found.episodes[1:] == found.episodes[:-1]
+    moved = (paddle[:-1] + found.actions[:-1] - 1).clip(0, 4)
+    assert np.array_equal(paddle[1:][together], moved[together])
+    pictures = data.load("env:sandbox/PixelCartPole-v0", n=30)
+    assert (pictures.X.shape, pictures.X.dtype) == ((30, 4, 42, 42), np.uint8)
+    first = np.flatnonzero(np.diff(pictures.episodes, prepend=-1))
+    assert (pictures.X[first] == pictures.X[first][:, :1]).all()
+    later = np.setdiff1d(np.arange(30), first)
+    assert np.array_equal(pictures.X[later][:, :-1], pictures.X[later - 1][:, 1:])
+
+
+def test_atari_by_the_protocol_is_four_frames_in_order_of_time():
+    pytest.importorskip("ale_py")
+    found = data.load("env:baselines/Pong-v0", n=40, n_envs=4)
+    assert (found.X.shape, found.X.dtype) == ((40, 4, 84, 84), np.uint8)
+    assert found.episodes.tolist() == np.repeat(range(4), 10).tolist()
+    for t in range(1, 10):
+        assert np.array_equal(found.X[10 + t, :-1], found.X[9 + t, 1:])
+
+
+def test_the_same_seed_plays_the_same_and_nothing_global_is_drawn_from():
+    before = np.random.get_state()[1].copy(), np.random.get_state()[2]  # noqa: NPY002
+    for env in ("CartPole-v1", "sandbox/Catch-v0", "sandbox/Pendulum-v1"):
+        one, again, other = (data.load(f"env:{env}", n=60, seed=seed) for seed in (3, 3, 4))
+        assert np.array_equal(one.X, again.X)
+        assert np.array_equal(one.episodes, again.episodes)
+        assert not np.array_equal(one.X, other.X)
+        if env == "sandbox/Pendulum-v1":
+            assert one.actions is None
+        else:
+            assert np.array_equal(one.actions, again.actions)
+            assert not np.array_equal(one.actions, other.actions)
+    after = np.random.get_state()[1], np.random.get_state()[2]  # noqa: NPY002
+    assert np.array_equal(before[0], after[0])
+    assert before[1] == after[1]
+
+
+def test_a_policy_is_shown_what_is_kept_and_given_its_memory_back():
+    class Policy:
+        def __init__(self):
+            self.seen = []
+
+        def predict(self, obs, state=None, episode_start=None, deterministic=True):
+            self.seen.append((obs.copy(), None if state is None else episode_start.copy(), deterministic))
+            return np.full(len(obs), 2), np.zeros(1)
+
+    policy = Policy()
+    found = data.load("env:sandbox/Catch-v0", n=20, n_envs=2, policy=policy, deterministic=False)
+    assert (found.actions == 2).all()
+    assert np.array_equal(found.X[:10], [obs[0] for obs, _, _ in policy.seen])
+    assert policy.seen[0][1] is None
+    assert [starts.tolist() for _, starts, _ in policy.seen[1:]] == [[False, False]] * 8 + [[True, True]]
+    assert not any(deterministic for _, _, deterministic in policy.seen)
+    assert "policy Policy" in found.about
+
+
+def test_fewer_observations_than_environments_are_as_many_as_asked_for():
+    found = data.load("env:CartPole-v1", n=3)
+    assert (len(found.X), found.episodes.tolist()) == (3, [0, 1, 2])
+    assert len(data.load("env:CartPole-v1").X) == 4000
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "words"),
+    [
+        ("env:CartPol-v1", {}, "there is no environment 'CartPol-v1': did you mean CartPole-v1"),
+        ("env:sandbox/Cetch-v0", {}, "did you mean sandbox/Catch-v0"),
+        ("env:", {}, "there is no environment ''"),
+        ("env:Blackjack-v1", {}, "Blackjack-v1 shows a Tuple"),
+        ("env:FrozenLake-v1", {}, "FrozenLake-v1 shows a Discrete"),
+        ("env:CartPole-v1", {"n": 0}, "at least 1"),
+        ("env:CartPole-v1", {"n_envs": 0}, "at least 1"),
+    ],
+)
+def test_an_environment_that_cannot_be_played_is_one_line(name, kwargs, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        data.load(name, **kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_policy_that_is_no_model_is_an_error():
+    with pytest.raises(TypeError, match=r"a model with predict\(\), got int"):
+        data.load("env:CartPole-v1", policy=3)
+
+
+def test_more_observations_than_the_free_memory_are_refused_before_anything_is_played(monkeypatch):
+    monkeypatch.setattr("sandbox.training.device.free_memory", lambda: 1000)
+    assert len(data.load("env:CartPole-v1", n=62).X) == 62
+    with pytest.raises(MemoryError, match="63 x 4 are"):
+        data.load("env:CartPole-v1", n=63)
+
+
+def test_an_environment_whose_extra_is_missing_says_how_to_install_it(monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr("agents.vecenv.importlib.util.find_spec", lambda name: None if name == "ale_py" else True)
+    assert importlib.util.find_spec("ale_py") is None
+    with pytest.raises(ModuleNotFoundError) as caught:
+        data.load("env:baselines/Pong-v0")
+    assert str(caught.value) == "'env:baselines/Pong-v0' needs ale_py: pip install 'rl-unsup-sandbox[atari]'"
+
+
+def test_play_of_two_seconds_shows_how_far_it_is(monkeypatch):
+    from sandbox.training import log
+
+    told = []
+    monkeypatch.setattr(log.ProgressLine, "update", lambda self, done, note="": told.append((done, self.total)))
+    data.load("env:CartPole-v1", n=20)
+    assert told == [(8, 20), (16, 20), (20, 20)]
 
 
 # -- files of one's own ------------------------------------------------------------------------------------------------
@@ -484,3 +700,32 @@ def test_a_damaged_sound_is_one_line(tmp_path, damage):
         line = refused(place)
         assert "a.wav: " in line
         assert words.get(damage, "damaged") in line
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["book.txt", "README.md", "notes.RST", "program.py", "paper.tex"])
+def test_a_text_is_windows_of_its_bytes(tmp_path, name):
+    written = ("Größe und Maß.\r\n" * 40).encode()
+    (tmp_path / name).write_bytes(written)
+    found = data.load(tmp_path / name)
+    assert (found.X.shape, found.X.dtype) == ((len(written) // 128, 128), np.uint8)
+    assert found.X.tobytes() == written[: found.X.size]
+    assert (found.y.shape, found.names) == ((len(found.X), 0), ())
+    assert f"{name}: {len(written)} bytes in windows of 128" in found.about
+    assert data.load(str(tmp_path / name), window=7).X.tobytes() == written[: len(written) // 7 * 7]
+
+
+def test_a_text_that_cannot_be_cut_is_one_line(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("")
+    assert "a.txt: empty; expected is text" in refused(path)
+    path.write_text("short")
+    assert "a.txt: 5 bytes, less than a window; ask for window=5 or less" in refused(path)
+    assert data.load(path, window=5).X.tobytes() == b"short"
+    with pytest.raises(ValueError, match="window must be at least 1 byte, not 0"):
+        data.load(path, window=0)
+    with pytest.raises(TypeError, match="grey"):
+        data.load(path, grey=True)
+    assert "no such file" in refused(tmp_path / "b.txt")

@@ -18,10 +18,12 @@ FOLDER = Path(sandbox.demos.__file__).parent
 PROGRAM = Path(sys.executable).with_name("sandbox")
 SHORTER = {
     "compress_pong": ["20"],
+    "eyes_for_pong": ["1000", "1", "2000"],
     "gan_digits": ["10"],
     "pong_dqn": ["2000"],
     "pong_latents": ["600", "2"],
     "pong_ppo": ["2000"],
+    "text_from_bytes": ["1"],
 }  # a demo that takes longer than a test may
 
 

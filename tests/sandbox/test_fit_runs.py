@@ -80,10 +80,11 @@ def test_three_components_turn(cli, rows):
     assert Image.open("runs/autoencoder/rows_1/embedding.gif").n_frames > 10
 
 
-ON_PICTURES = {"masked", "keypoints", "rotation", "jigsaw", "codec"}
+ON_PICTURES = {"masked", "keypoints", "rotation", "jigsaw", "codec", "stdim"}
+ON_TEXTS = {"next_token", "masked_token"}
 
 
-@pytest.mark.parametrize("kind", sorted(set(FITTERS) - ON_PICTURES - {"classifier"}))
+@pytest.mark.parametrize("kind", sorted(set(FITTERS) - ON_PICTURES - ON_TEXTS - {"classifier", "inverse"}))
 def test_every_kind_on_rows(cli, rows, kind):
     settings = {"vq": ("--n-components", "2", "--code-dim", "1", "--n-codes", "4"), "sequence": ("--n-components", "2")}
     done = cli("fit", kind, rows, *SHORT, *settings.get(kind, ()))
@@ -108,6 +109,38 @@ def test_labels_are_learned_where_there_are_any(cli, refused, rows):
     assert done.code == 0, done.err
     assert json.loads(Path("runs/classifier/digits_1/summary.json").read_text())["held_out_score"] > 0.85
     assert "Classifier learns from labels, and these samples have none" in refused("fit", "classifier", rows)
+
+
+@pytest.mark.parametrize("kind", sorted(ON_TEXTS))
+def test_a_text_is_judged_beside_what_costs_nothing_and_written_on(cli, kind):
+    Path("book.txt").write_text("It was the best of times, it was the worst of \x1b[1mtimes.\n" * 60)
+    done = cli("fit", kind, "book.txt", *SHORT, "--context", "32", "--dim", "16", "--depth", "1", "--heads", "2")
+    assert done.code == 0, done.err
+    assert f"{kind} on book.txt: 106 rows of 32, seed 0" in done.out
+    folder = Path("runs", kind, "book_1")
+    assert files_in(folder) >= FOLDER | {"sample.txt"}
+    text = (folder / "sample.txt").read_text()
+    assert text in done.out
+    assert "\x1b" not in text  # which a terminal would obey
+    summary = json.loads((folder / "summary.json").read_text())
+    estimator, X = fit.load(folder), fit.open_samples("book.txt", window=32).X
+    unseen = fit.held_out(len(X), {"algorithm": kind, "seed": 0})
+    bits = summary["held_out_bits_per_byte"]
+    assert bits == pytest.approx(-estimator.score(X[unseen]) / np.log(2), rel=1e-4)
+    assert f"bits per byte on held-out windows {bits:.3f}; by how often each byte is there" in done.out
+    assert summary["single_bits_per_byte"] == pytest.approx(4.1, abs=0.3)
+    assert ("bz2_bits_per_byte" in summary) == (", of bz2 " in done.out) == (kind == "next_token")
+    assert ("and filled in (" if kind == "masked_token" else "at temperature 0.5\n  ") in text
+    assert "bits_per_byte" in (folder / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_tokens_that_are_no_bytes_are_judged_and_nothing_is_written(cli):
+    np.save("tokens.npy", np.arange(600).reshape(60, 10) % 7)
+    done = cli("fit", "next_token", "tokens.npy", *SHORT, "--vocabulary", "7", "--dim", "8", "--heads", "1")
+    assert done.code == 0, done.err
+    assert "bits per token on held-out windows" in done.out
+    assert "by how often each token is there 2.8" in done.out  # log2 7
+    assert "sample.txt" not in files_in("runs/next_token/tokens_1")
 
 
 def test_samples_as_they_are_drawn():
@@ -146,6 +179,10 @@ def test_frames_of_a_game(cli):
         (("autoencoder", "digits", "--encoder", "resnet81"), "no model 'resnet81' in the zoo; nearest: resnet18"),
         (("autoencoder", "digits", "--device", "cuda"), "torch sees no GPU here"),
         (("masked", "rows.npy"), "takes pictures"),
+        (("next_token", "rows.npy"), "X must hold tokens, whole numbers from 0 to vocabulary - 1 = 255, got"),
+        (("next_token", "digits"), "NextToken takes rows of tokens [N, T], got samples of (1, 8, 8)"),
+        (("next_token", "rows.npy", "--context", "9"), "rows.npy takes no --context: that is for texts (.md"),
+        (("masked_token", "no.txt"), "no.txt: no such file or folder"),
         (("autoencoder", "digits", "--n", "1"), "1 sample: there must be two or more"),
     ],
 )

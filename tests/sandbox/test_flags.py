@@ -52,6 +52,8 @@ def read(*argv):
         (["--clip-range-vf", "cos_0.2"], {"clip_range_vf": "cos_0.2"}),
         (["--normalize", "false"], {"normalize": False}),
         (["--normalize", "True"], {"normalize": True}),
+        (["--normalize"], {"normalize": True}),
+        (["--normalize", "--n-steps", "2"], {"normalize": True, "n_steps": 2}),
         (["--policy-kwargs", "{net_arch: [8, 8]}"], {"policy_kwargs": {"net_arch": [8, 8]}}),
         (["--policy-kwargs", "null"], {"policy_kwargs": None}),
         (["--encoder", "mlp"], {"encoder": "mlp"}),
@@ -116,7 +118,7 @@ def test_the_real_algorithms_flags_are_read_with_the_right_types():
     text = parser.format_help()
     for flag, kind in {
         "--learning-rate": "SCHEDULE", "--n-steps": "INT", "--gamma": "FLOAT", "--clip-range-vf": "SCHEDULE",
-        "--normalize-advantage": "true|false", "--target-kl": "FLOAT", "--policy-kwargs": "MAPPING",
+        "--normalize-advantage": "[true|false]", "--target-kl": "FLOAT", "--policy-kwargs": "MAPPING",
     }.items():  # fmt: skip
         assert f"{flag} {kind}" in text
     assert "--verbose" not in text

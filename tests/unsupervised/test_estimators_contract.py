@@ -33,7 +33,9 @@ from unsupervised import (
     Jigsaw,
     KeypointAutoencoder,
     MaskedAutoencoder,
+    MaskedToken,
     MoCo,
+    NextToken,
     Regressor,
     RotationPrediction,
     SequenceAutoencoder,
@@ -73,12 +75,15 @@ QUICK_ON_PICTURES = {
     MaskedAutoencoder: {"patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_dim": 8, "decoder_depth": 1},
 }
 PICTURES = list(QUICK_ON_PICTURES)
-NEW = [*ROWS, *PICTURES]
+QUICK_ON_TOKENS = {kind: {"max_iter": 2, "dim": 8, "depth": 1, "heads": 2} for kind in (MaskedToken, NextToken)}
+TOKENS = list(QUICK_ON_TOKENS)
+NEW = [*ROWS, *PICTURES, *TOKENS]
 each = pytest.mark.parametrize("kind", ROWS, ids=lambda kind: kind.__name__)
+each_on_rows_of_some_kind = pytest.mark.parametrize("kind", [*ROWS, *TOKENS], ids=lambda kind: kind.__name__)
 
 
 def made(kind, **kwargs):
-    quick = {**QUICK, **QUICK_ON_PICTURES}[kind]
+    quick = {**QUICK, **QUICK_ON_PICTURES, **QUICK_ON_TOKENS}[kind]
     return kind(**{"random_state": 0, **quick, **kwargs})
 
 
@@ -90,8 +95,14 @@ def rows(n=60, dtype=np.float64):
     return X.astype(dtype), (t > 0).astype(int)
 
 
-def fitted(kind, **kwargs):
+def rows_for(kind):
+    """Those rows, or as many of six tokens that count from anywhere."""
     X, y = rows()
+    return ((np.arange(60)[:, None] + np.arange(6)) % 9 if kind in TOKENS else X), y
+
+
+def fitted(kind, **kwargs):
+    X, y = rows_for(kind)
     return made(kind, **kwargs).fit(X, y)
 
 
@@ -138,7 +149,7 @@ def test_the_signature_has_every_parameter_and_the_constructor_stores_and_nothin
     assert [name for name in parameters if f"{name} " not in documented and f"{name}," not in documented] == []
 
 
-@each
+@each_on_rows_of_some_kind
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -184,9 +195,9 @@ def test_pipelines_searches_frames_and_clones(kind):
     assert clone(estimator).get_params() == estimator.get_params()
 
 
-@each
+@each_on_rows_of_some_kind
 def test_pickles_and_copies_give_the_same_and_can_go_on(kind):
-    X, y = rows()
+    X, y = rows_for(kind)
     estimator = fitted(kind)
     for again in (pickle.loads(pickle.dumps(estimator)), copy.deepcopy(estimator)):
         np.testing.assert_array_equal(again.transform(X), estimator.transform(X))
@@ -196,7 +207,7 @@ def test_pickles_and_copies_give_the_same_and_can_go_on(kind):
 
 @pytest.mark.parametrize("kind", NEW, ids=lambda kind: kind.__name__)
 def test_a_saved_one_is_the_same_and_opening_it_runs_no_code(kind, tmp_path):
-    X, y = rows()
+    X, y = rows_for(kind)
     if kind in PICTURES:
         X = np.random.default_rng(0).random((30, 6, 8), np.float32)
         y = np.zeros(30)
@@ -225,7 +236,8 @@ def test_a_saved_one_is_the_same_and_opening_it_runs_no_code(kind, tmp_path):
 def test_the_encoder_is_one_of_the_zoo_and_gives_the_features(kind, tmp_path):
     if kind is VQAutoencoder:  # whose features are the vectors that stand for what its encoder gives
         pytest.skip("its features are quantised")
-    X, y = rows(dtype=np.float32)
+    X, y = rows_for(kind)
+    X = X if kind in TOKENS else X.astype(np.float32)
     if kind in PICTURES:
         X, y = np.random.default_rng(0).random((30, 1, 6, 8), np.float32), None
     estimator = made(kind).fit(X, y)
@@ -236,9 +248,9 @@ def test_the_encoder_is_one_of_the_zoo_and_gives_the_features(kind, tmp_path):
     np.testing.assert_allclose(features, estimator.transform(X), rtol=1e-4, atol=1e-5)
 
 
-@each
+@each_on_rows_of_some_kind
 def test_partial_fit_is_an_epoch(kind):
-    X, y = rows()
+    X, y = rows_for(kind)
     estimator = made(kind)
     for epoch in range(3):
         estimator.partial_fit(X, y)
@@ -247,20 +259,20 @@ def test_partial_fit_is_an_epoch(kind):
         estimator.partial_fit(X[:, :5], y)
 
 
-@each
+@each_on_rows_of_some_kind
 def test_global_state_is_left_alone(kind):
     def state():
         return torch.get_rng_state().sum().item(), np.random.get_state()[1].sum(), torch.get_num_threads()  # noqa: NPY002
 
     before = state()
     estimator = fitted(kind)
-    estimator.score(*rows())
+    estimator.score(*rows_for(kind))
     assert state() == before
 
 
-@each
+@each_on_rows_of_some_kind
 def test_interrupted_it_is_fitted_so_far(kind, monkeypatch):
-    X, y = rows()
+    X, y = rows_for(kind)
     estimator = made(kind, max_iter=50)
     steps = []
 
@@ -276,9 +288,9 @@ def test_interrupted_it_is_fitted_so_far(kind, monkeypatch):
     assert "interrupted" in estimator.stopped_
 
 
-@each
+@each_on_rows_of_some_kind
 def test_a_diverging_loss_is_stopped_and_named(kind):
-    X, y = rows()
+    X, y = rows_for(kind)
     how = {"max_iter": 20, "learning_rate": 1e25, "optimizer": "sgd", "precision": "fp32"}
     with pytest.raises(FloatingPointError, match="epoch 1: take a smaller learning_rate"):
         made(kind, batch_size=4, **how).fit(X, y)

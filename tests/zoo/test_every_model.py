@@ -51,6 +51,8 @@ VARIANTS = [
     ("nature_decoder", {"in_features": 3, "out_shape": (1, 36, 41), "channels": (8, 4), "width": 16}),
     ("resnet18", {"in_shape": (1, 9, 12), "out_features": 10}),
     ("rnn", {"in_features": 3, "out_features": 8, "layers": 2}),
+    ("token_encoder", {"in_shape": (6,), "out_features": 5, "vocabulary": 4, "dim": 8, "depth": 1, "heads": 2}),
+    ("token_encoder", {"in_shape": (2,), "vocabulary": 300, "causal": True, "dim": 8, "heads": 1, "dropout": 0.1}),
     ("transformer", {"in_features": 3, "out_features": 6, "causal": False, "dim": 16, "positions": "sinusoidal"}),
     ("transformer", {"in_features": 3, "dim": 8, "depth": 1, "heads": 2, "max_length": T, "dropout": 0.1}),
     ("vit", {"in_shape": (1, 8, 12), "out_features": 6, "dim": 16, "depth": 2, "heads": 4, "pool": "cls"}),
@@ -61,9 +63,9 @@ every_plain_case = pytest.mark.parametrize(
     ("name", "kwargs"),
     [(name, kwargs) for name, kwargs in CASES if issubclass(resolve(name), (zoo.Encoder, zoo.Decoder))],
 )
-every_encoder_case = pytest.mark.parametrize(
-    ("name", "kwargs"), [(name, kwargs) for name, kwargs in CASES if issubclass(resolve(name), zoo.Encoder)]
-)
+ENCODERS = [(name, kwargs) for name, kwargs in CASES if issubclass(resolve(name), zoo.Encoder)]
+every_case_of_pixels = pytest.mark.parametrize(("name", "kwargs"), [c for c in ENCODERS if c[0] != "token_encoder"])
+every_case_of_tokens = pytest.mark.parametrize(("name", "kwargs"), [c for c in ENCODERS if c[0] == "token_encoder"])
 every_name = pytest.mark.parametrize("name", zoo.ZOO)
 
 
@@ -75,6 +77,8 @@ def build(name, kwargs, seed=0):
 
 def inputs(module, seed=0):
     generator = torch.Generator().manual_seed(seed)
+    if isinstance(module, zoo.TokenEncoder):
+        return (torch.randint(module.vocabulary, (B, *module.in_shape), generator=generator),)
     if isinstance(module, zoo.Encoder):
         return (torch.randn(B, *module.in_shape, generator=generator),)
     if isinstance(module, zoo.Decoder):
@@ -223,7 +227,7 @@ def test_wrong_shapes_raise_one_clear_error(name, kwargs):
         assert type(module).__name__ in str(caught.value)
 
 
-@every_encoder_case
+@every_case_of_pixels
 def test_pixels_are_scaled_and_floats_are_not(name, kwargs):
     module = build(name, kwargs).eval()
     pixels = torch.randint(0, 256, (B, *module.in_shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -232,6 +236,27 @@ def test_pixels_are_scaled_and_floats_are_not(name, kwargs):
         assert not torch.equal(module(pixels), module(pixels.float()))
     with pytest.raises(ValueError, match=r"takes uint8 .* or floats, got torch.int64"):
         module(pixels.long())
+
+
+@every_case_of_tokens
+def test_tokens_are_the_same_in_every_type_and_nothing_else_is_taken(name, kwargs):
+    module = build(name, kwargs).eval()
+    (tokens,) = inputs(module)
+    tokens %= 256
+    with torch.no_grad():
+        y = module(tokens)
+        for dtype in (torch.uint8, torch.int32, torch.float32, torch.float64):
+            assert torch.equal(module(tokens.to(dtype)), y)
+        assert not torch.equal(module(tokens.flip(1)), y)
+    for wrong in (-1, module.vocabulary, 0.5, float("nan"), float("inf")):
+        others = tokens.double()
+        others[-1, -1] = wrong
+        with pytest.raises(ValueError, match=rf"whole numbers from 0 to {module.vocabulary - 1}, got {wrong}"):
+            module(others)
+    (T,) = module.in_shape
+    for t, first in ((T, 1), (T + 1, 0), (0, 0), (1, -1)):
+        with pytest.raises(ValueError, match=f"has places for {T} tokens, got {t} from place {first} on"):
+            module.hidden(torch.zeros(1, t, dtype=torch.long), first)
 
 
 @every_name

@@ -5,7 +5,7 @@
 ``command.txt``           the command line
 ``versions.json``         of Python and the libraries, and the machine
 ``metrics.csv``           one row for each log entry
-``model/``                the agent as it is now
+``model/``                the agent as it is now, and what it sees by (``encoder.safetensors``)
 ``best/``                 the agent at its best evaluation
 ``checkpoints/``          the last ones, by step
 ``evaluation.json``       the closing evaluation, every return

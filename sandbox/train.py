@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,16 +31,18 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from agents import vecenv
 from agents.checkpoint import KIND, NORMALIZER, load_agent, save_agent, statistics
 from agents.evaluation import MAX_STEPS, Evaluation, evaluate, normalized
+from agents.eyes import encoder_of
 from agents.loop import Loop
 from agents.masks import mask_of
 from agents.offpolicy import OffPolicyLoop
-from sandbox import show
+from sandbox import show, zoo
 from sandbox.flags import nearest
 from sandbox.runs import Run, write_evaluation
 from sandbox.training import schedules
 from sandbox.training.checkpoint import FileError, atomic, load_tensors
 from sandbox.training.device import pick_device
 from sandbox.training.log import MetricsCSV, ProgressLine
+from sandbox.zoo.files import IN_RUN
 
 ROWS = 200  # of metrics tell a curve
 EVAL_SEED = 10_000  # evaluations see the same episodes, and none that training has seen
@@ -307,6 +309,8 @@ def train(model: Any, run: Run, resume: bool = False, tensorboard: bool = False)
             f"the trained agent could not be saved ({error}); make room, and go on from the last checkpoint with "
             f"sandbox train --resume {run.folder}"
         ) from error
+    with suppress(ValueError):  # it sees by something that is not of the zoo
+        zoo.save(encoder_of(model), run.folder / IN_RUN)
     if callback.interrupted:
         print(f"stopped at step {model.num_timesteps:,} and saved; go on with\n  sandbox train --resume {run.folder}")
         return None

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sandbox.training.losses import info_nce as info_nce  # agents have it, too
 from sandbox.training.losses import several
 
 

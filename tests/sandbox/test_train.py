@@ -790,3 +790,15 @@ def test_the_size_of_a_memory_is_a_dotted_flag(cli, tmp_path):
     done = cli("train", "CartPole-v1", "--preset", "debug", *how, "--out", str(tmp_path))
     assert done.code == 0
     assert "out_features: 5" in (tmp_path / "ppo" / "CartPole-v1_1" / "config.yml").read_text()
+
+
+def test_what_an_agent_sees_by_is_in_its_run_and_is_another_agents_eyes(cli, finished):
+    from agents import PPO
+    from sandbox import zoo
+
+    encoder = zoo.load(finished.folder)
+    assert encoder.in_shape == (4,)
+    assert encoder.preprocessing == {"dtype": "float32"}
+    model = PPO("MlpPolicy", "CartPole-v1", encoder=finished.folder, freeze_encoder=True, device="cpu")
+    weights = zip(model.policy.features_extractor.encoder.parameters(), encoder.parameters(), strict=True)
+    assert all((ours == theirs).all() for ours, theirs in weights)

@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 RUN := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt
-# One thread a process: pytest's small networks are slower on two.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# One thread a process, as small networks are slower on two, and as many processes as there are cores; a file of tests
+# stays in one of them.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: train test test-slow test-sb3 test-sklearn lint clean help
 

@@ -207,6 +207,8 @@ def test_a_run_that_cannot_be_judged_is_one_line(cli, refused, labelled, finishe
     before = {path.name for path in run.iterdir()}
     assert "rows.npy: no labels to judge by" in refused("probe", run)
     assert "nowhere: not a run: a run is a folder with a config.yml" in refused("probe", "nowhere")
+    assert "a run without data of its own" in refused("probe", finished.folder)
+    (finished.folder / "model" / "encoder.safetensors").unlink()
     assert "no run with an encoder" in refused("probe", finished.folder)
     assert "takes samples of shape (5,), but X has shape" in refused("probe", run, "--data", "digits")
     assert "there is no data set 'digit'; nearest: digits" in refused("probe", run, "--data", "digit")

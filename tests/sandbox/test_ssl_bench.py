@@ -140,13 +140,21 @@ def test_every_method_has_its_settings():
             assert set(settings) <= set(getattr(unsupervised, method)().get_params())
 
 
+def test_what_is_read_of_a_memory_is_beside_its_controls():
+    found = bench.states("Pong", seed=0, small=True)
+    assert found.keys() == {"encoder", "random", "PCA", "seconds"}
+    for who in ("encoder", "random", "PCA"):
+        assert found[who].keys() == {*bench.READ["Pong"], "mean"}
+
+
 def test_the_tables(monkeypatch, capsys, tmp_path):
-    def measure(module, part, case, method, seed, small, who=""):
+    def measure(module, part, case, seed, small, method="STDIM", who=""):
         assert module == "sandbox.bench.ssl"
         job = {"part": part, "case": case, "method": method, "who": who, "seed": seed}
         rates = {"plain": 100.0, "plain, 2 workers": 150.0 if case.startswith("photos") else 50.0}
         measured = {
             "speed": {"rate": rates.get(who, 600.0), "probe": 0.9, "seconds": 1.0},
+            "ram": {"encoder": {"mean": 0.9}, "random": {"mean": 0.5}, "PCA": {"mean": 0.7}, "seconds": 3.0},
             "probe": {"probe": 0.9, "knn": 0.8 + 0.1 * seed, "random_probe": 0.5, "random_knn": 0.4, "seconds": 2.0},
         }
         return {**job, **measured[part]}
@@ -156,9 +164,10 @@ def test_the_tables(monkeypatch, capsys, tmp_path):
     out = capsys.readouterr().out
     assert "photos, 32x32, conv: SimCLR, ours: 4.00 [4.00, 4.00]" in out
     assert "Pong, 4x84x84, nature_cnn: BYOL, ours, fp32: 6.00 [6.00, 6.00]" in out
+    assert "MsPacman: 0.40 [0.40, 0.40] above random, 0.20 [0.20, 0.20] above PCA" in out
     assert "digits, SimCLR: probe 0.400 [0.400, 0.400], neighbours 0.450 [0.400, 0.500] above random" in out
     kept = json.loads((tmp_path / "raw.json").read_text())["measurements"]
-    assert len(kept) == 2 * (2 * len(bench.COMPARED) * 4 + sum(map(len, bench.PROBE.values())))
+    assert len(kept) == 2 * (2 * len(bench.COMPARED) * 4 + sum(map(len, bench.PROBE.values())) + len(bench.READ))
     assert bench.main(["--part", "probe", "--case", "Pong", "--method", "BYOL", "--repeats", "1"]) == 0
     out = capsys.readouterr().out
     assert "BYOL" in out

@@ -49,9 +49,7 @@ RANKED = 2048  # rows whose effective rank is taken: its time grows with their c
 PCA_ROWS, PCA_EXACT = 5000, 1024  # rows that PCA is fitted on, and values of a sample up to which it is exact
 TILE = 4096  # samples that are turned to floats at once
 STARTS = 5  # of k-means, of which the best is kept
-FOLDS = (
-    5  # in which the penalty of a linear layer is chosen; with fewer labels of a class there is nothing to choose by
-)
+FOLDS = 5  # in which the penalty of a linear layer is chosen; with fewer labels of a class there is nothing to go by
 
 
 # -- features with all controls ----------------------------------------------------------------------------------------

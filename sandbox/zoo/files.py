@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sandbox.training.checkpoint import FileError, load_tensors, opening, save_tensors
+from sandbox.training.checkpoint import FileError as FileError  # what `load` raises
+from sandbox.training.checkpoint import load_tensors, opening, save_tensors
 from sandbox.training.device import private_seed
 from sandbox.zoo.contracts import Decoder
 from sandbox.zoo.names import build, plain
@@ -100,8 +101,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     sandbox.training.checkpoint.FileError: no/such.safetensors: no such file; expected is a file of the kind sandbox.zoo
     """
     if Path(path).is_dir():
-        if not (Path(path) / IN_RUN).is_file():
-            raise FileError(f"{os.fspath(path)}: no run with an encoder: there is no {IN_RUN} in it")
+        with opening(path, _KIND):
+            if not (Path(path) / IN_RUN).is_file():
+                raise ValueError(f"a folder, and no run with an encoder (there is no {IN_RUN} in it)")
         path = Path(path) / IN_RUN
     record, tensors = load_tensors(path, _KIND)
     with opening(path, _KIND):

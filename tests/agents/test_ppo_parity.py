@@ -143,9 +143,12 @@ def test_signatures_begin_as_stable_baselines3s(cls, method):
 @BOTH
 def test_what_is_added_has_defaults_that_change_nothing(cls):
     added = list(inspect.signature(cls).parameters.values())[len(inspect.signature(parent(cls)).parameters) :]
+    beside = {"augment": None, "aux_loss": None, "aux_coef": 1.0} if cls is PPO else {}
     assert {p.name: p.default for p in added} == {
         "encoder": None,
         "freeze_encoder": False,
+        "encoder_learning_rate": None,
+        **beside,
         "n_envs": None,
         "precision": "fp32",
         "mask_actions": False,

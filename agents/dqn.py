@@ -186,8 +186,9 @@ class DQN(QAgent, OffPolicyLoop, stable_baselines3.DQN):
             self._needs_own_loop(self.fast_path)
 
     def _needs_own_loop(self, path: FastPath) -> None:
-        if self.double or self.prioritized:
-            raise ValueError(f"double and prioritized need a loop of this project, and here is {path}")
+        if self.double or self.prioritized or self._keeps_seen:
+            what = "a replay of what frozen eyes see needs" if self._keeps_seen else "double and prioritized need"
+            raise ValueError(f"{what} a loop of this project, and here is {path}")
 
     # -- act ----------------------------------------------------------------------------------------------------------
 

@@ -195,6 +195,13 @@ def test_what_is_kept_is_what_the_eyes_see():
     assert all(np.abs(replay.next_observations[i] - replay.observations[i + 1]).max() > 1e-3 for i in ended)
 
 
+def test_a_replay_of_what_is_seen_is_never_learned_from_by_a_loop_that_expects_observations():
+    model = DQN("MlpPolicy", "CartPole-v1", encoder=mlp(), freeze_encoder=True, learning_starts=8, seed=0)
+    model.policy.predict = lambda *args, **kwargs: None  # a user's own: Stable-Baselines3's loop would honour it
+    with pytest.raises(ValueError, match="what frozen eyes see needs a loop of this project, and here is inherited"):
+        model.learn(20)
+
+
 @pytest.mark.parametrize("why", ["a buffer of one's own", "a normaliser", "a policy of one's own", "eyes that learn"])
 def test_a_replay_keeps_observations_where_it_must(why):
     class Buffer(ReplayBuffer):

@@ -97,7 +97,8 @@ def table(rounds: Sequence[dict[str, dict[str, Any]]]) -> None:
             seconds = [one["seconds"].get(str(wanted)) for one in found]
             reached = [s + one["pretraining"] for s, one in zip(seconds, found, strict=True) if s is not None]
             median = statistics.median([*reached, *[math.inf] * (len(found) - len(reached))])
-            cells.append(f"{median:.0f} ({len(reached)} of {len(found)})" if reached else "never")
+            told = f"{median:.0f}" if math.isfinite(median) else "–"
+            cells.append(f"{told} ({len(reached)} of {len(found)})" if reached else "never")
         speed = statistics.median(one["rate"] for one in found)
         rows.append((arm, *cells, f"{iqm:.0f} [{low:.0f}, {high:.0f}]", f"{speed:,.0f}"))
     until = tuple(f"s to {one:.0f}" for one in WANTED)

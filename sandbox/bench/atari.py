@@ -69,13 +69,8 @@ def train(game: str, case: str, who: str, seed: int) -> dict[str, Any]:
     import stable_baselines3
 
     import agents
-    from agents.presets import find
 
-    settings = dict(find(f"baselines/{game}-v0", case.lower())["atari"].settings)
-    for name in ("n_timesteps", "greedy", "eval_episodes", "final_episodes", "film", "precision"):
-        settings.pop(name)
-    for name in {"learning_rate", "clip_range"} & settings.keys():
-        settings[name] = schedules.parse(settings[name]) if isinstance(settings[name], str) else settings[name]
+    settings = rl_zoos(game, case.lower())
     n_envs = settings.pop("n_envs")
     if who == "theirs":
         envs = their_environments(game, n_envs, seed)
@@ -97,6 +92,19 @@ def train(game: str, case: str, who: str, seed: int) -> dict[str, Any]:
         "return": float(np.mean(scores)) if scores else float("nan"),
         "fast_path": path,
     }
+
+
+def rl_zoos(game: str, algorithm: str) -> dict[str, Any]:
+    """RL-Zoo's settings of a constructor, and `n_envs`."""
+    from agents.presets import find
+    from sandbox.train import SCHEDULES
+
+    settings = dict(find(f"baselines/{game}-v0", algorithm)["atari"].settings)
+    for name in ("n_timesteps", "greedy", "eval_episodes", "final_episodes", "film", "precision"):
+        settings.pop(name)
+    for name in SCHEDULES & settings.keys():
+        settings[name] = schedules.parse(settings[name]) if isinstance(settings[name], str) else settings[name]
+    return settings
 
 
 def their_environments(game: str, n_envs: int, seed: int) -> Any:

@@ -182,17 +182,11 @@ def play(who: str, seed: int, small: bool = False) -> dict[str, Any]:
     import torch
 
     import agents
-    from agents.presets import find
     from sandbox import zoo
-    from sandbox.bench.atari import resolved, their_environments
-    from sandbox.train import SCHEDULES
-    from sandbox.training import schedules
+    from sandbox.bench.atari import resolved, rl_zoos, their_environments
 
-    settings = dict(find("baselines/Pong-v0", "ppo")["atari"].settings)
-    for name in ("n_timesteps", "greedy", "eval_episodes", "final_episodes", "film", "precision", "n_envs"):
-        settings.pop(name)
-    for name in SCHEDULES & settings.keys():
-        settings[name] = schedules.parse(settings[name]) if isinstance(settings[name], str) else settings[name]
+    settings = rl_zoos("Pong", "ppo")
+    settings.pop("n_envs")
     n_envs = PONG[who]
     if who == PEER:
         settings["policy_kwargs"] = resolved(settings.get("policy_kwargs"))

@@ -41,6 +41,7 @@ class Autograd:
     eyes: Any = None  # the features extractor with which to act, if not the policy's own
     _rounded: Any = None  # a copy of it with rounded weights
     _looked: tuple[Any, Tensor] | None = None  # the last observations that frozen eyes looked at, and what they saw
+    _versions: list[int] | None = None  # of frozen eyes' weights, which change where an agent is loaded
 
     def __init__(self, policy: Any, precision_name: str, net: Any = None):
         self.policy, self.precision_name, self.net = policy, precision_name, net or policy
@@ -90,6 +91,10 @@ class Autograd:
     def begin_rollout(self, n_steps: int, n_envs: int) -> None:
         """Evaluation mode: no dropout, no statistics of a batch."""
         self.policy.set_training_mode(False)
+        if self.frozen:
+            versions = [weights._version for weights in self.net.features_extractor.parameters()]
+            if versions != self._versions:
+                self._versions, self._looked, self._rounded = versions, None, None
         shared = getattr(self.net, "share_features_extractor", True)
         rounds = self.pictures and shared and rounded(self.precision_name, self.policy.device)
         pays = self.frozen or n_steps * n_envs >= WORTH_ROUNDING

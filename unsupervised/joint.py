@@ -60,6 +60,16 @@ class Pretrained(OwnEncoder):
     learning_rate: float | str | Schedule = field(default="cos_1e-3", kw_only=True)
     batch_size: int = field(default=256, kw_only=True)
 
+    _compares: ClassVar[bool] = False  # the samples of a batch with each other
+
+    def _train(self, arrays: list[NDArray[Any]], epochs: int | None = None) -> Self:
+        if self._compares:
+            check_batches(self, len(arrays[0]), epochs)
+        super()._train(arrays, epochs)
+        if self._compares and epochs is not None:
+            warn_of_collapse(self)
+        return self
+
 
 @dataclass(eq=False, repr=False)
 class JointEmbedding(Pretrained):
@@ -85,6 +95,7 @@ class JointEmbedding(Pretrained):
     hidden: int = 256
     dim: int = 128
 
+    _compares: ClassVar[bool] = True
     _starters: ClassVar[int] = 1024  # enough for a mean and a scale, which is all that is taken of them
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Pretrained._parameter_constraints,
@@ -127,13 +138,6 @@ class JointEmbedding(Pretrained):
         """Embeddings of two views ``[B, dim]``, both through the networks in one go."""
         z1, z2 = self.model_(torch.cat(self._views(x))).chunk(2)
         return z1, z2
-
-    def _train(self, arrays: list[NDArray[Any]], epochs: int | None = None) -> Self:
-        check_batches(self, len(arrays[0]), epochs)
-        super()._train(arrays, epochs)
-        if epochs is not None:
-            warn_of_collapse(self)
-        return self
 
 
 def check_batches(estimator: Any, N: int, epochs: int | None) -> None:

@@ -6,7 +6,7 @@ so that a ball of two pixels counts as much as a score.
 
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sandbox.training.fit import Loss
 from unsupervised import losses
-from unsupervised.joint import Pretrained, check_batches, indicators, warn_of_collapse, with_later
+from unsupervised.joint import Pretrained, indicators, with_later
 
 
 class Placed(nn.Module):
@@ -58,6 +58,7 @@ class STDIM(Pretrained):
     steps: int = 1
     batch_size: int = field(default=128, kw_only=True)
 
+    _compares: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Pretrained._parameter_constraints,
         "steps": [Interval(Integral, 1, None, closed="left")],
@@ -86,10 +87,3 @@ class STDIM(Pretrained):
         by_places = losses.place_nce(model.by_places(now) @ later.mT)
         parts = {"by_features": by_features.detach(), "by_places": by_places.detach()}
         return by_features + by_places, parts | indicators(features[:B])
-
-    def _train(self, arrays: list[NDArray[Any]], epochs: int | None = None) -> Self:
-        check_batches(self, len(arrays[0]), epochs)
-        super()._train(arrays, epochs)
-        if epochs is not None:
-            warn_of_collapse(self)
-        return self

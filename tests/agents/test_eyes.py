@@ -205,6 +205,22 @@ def test_off_by_default():
     assert not hasattr(model._eyes(), "auxiliary")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_frozen_eyes_that_are_loaded_anew_see_by_their_new_weights(precision):
+    model = agent(PPO, encoder=eyes(), freeze_encoder=True, precision=precision).learn(16)
+    obs = model.env.reset()
+    network = model._choose_network()
+    network.begin_rollout(1, 2)
+    before = network.look(obs)
+    with torch.no_grad():
+        encoder_in(model).load_state_dict({name: 2 * w for name, w in encoder_in(model).state_dict().items()})
+    network.begin_rollout(1, 2)
+    after = network.look(obs)
+    expected = network._features(network.inputs(obs))
+    assert not torch.allclose(after, before)
+    torch.testing.assert_close(after, expected)
+
+
 # -- what an encoder says of itself ------------------------------------------------------------------------------------
 
 
